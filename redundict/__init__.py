@@ -1,0 +1,74 @@
+"""A dict whose every sync is durable, checksummed, kept in two copies, and can be rolled back.
+
+>>> import redundict, tempfile, os
+>>> path = os.path.join(tempfile.mkdtemp(), "state.json")
+>>> with redundict.open(path) as state:
+...     state["chat"] = {"width": 640, "height": 480}
+...     state.sync()
+1
+>>> redundict.load(path)
+{'chat': {'width': 640, 'height': 480}}
+>>> redundict.check(path).state
+<StoreState.HEALTHY: 'healthy'>
+"""
+
+from .errors import (
+    AccessError,
+    ClosedError,
+    CommitError,
+    ConflictError,
+    DivergedError,
+    FormatError,
+    LockedError,
+    LostError,
+    NewerVersionError,
+    NotFoundError,
+    ReadOnlyError,
+    RedundancyWarning,
+    RedundictError,
+    StorageError,
+    TransactionError,
+    UnstorableError,
+)
+from .integrity import Recovery, Report, check
+from .mapping import RedunDict, load
+from .permadict import PermaDict
+from .recovery import Repaired, repair, rollback
+from .slots import Generation, Slot, SlotState, StoreState
+
+__version__ = "0.1.0"
+
+open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.
+
+__all__ = [
+    "AccessError",
+    "ClosedError",
+    "CommitError",
+    "ConflictError",
+    "DivergedError",
+    "FormatError",
+    "Generation",
+    "LockedError",
+    "LostError",
+    "NewerVersionError",
+    "NotFoundError",
+    "PermaDict",
+    "ReadOnlyError",
+    "Recovery",
+    "RedunDict",
+    "RedundancyWarning",
+    "RedundictError",
+    "Repaired",
+    "Report",
+    "Slot",
+    "SlotState",
+    "StorageError",
+    "StoreState",
+    "TransactionError",
+    "UnstorableError",
+    "check",
+    "load",
+    "open",
+    "repair",
+    "rollback",
+]

@@ -1,0 +1,153 @@
+"""Reports on what is there: `Report`, of a whole check, and `Recovery`, of what opening met.
+
+`check` verifies every slot of every copy, never writes and takes no lock; a slot that a live writer
+is at work on is looked at again, not reported. The report is the one source of what the command
+line prints.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+
+from . import errors, slots, survey
+from .loading import Loaded
+from .slots import Generation, Layout, Slot, SlotState, StoreState
+from .store import Healed
+from .survey import Folders
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a store is worth, slot by slot."""
+
+    path: str
+    state: StoreState
+    generation: int  #: The one that loads; 0 if none does.
+    slots: tuple[Slot, ...]
+    flaws: dict[str, str]  #: What is wrong, by the slot's file name.
+    status: str  #: One sentence for a person.
+    action: str | None  #: The command that comes next; None where there is nothing to do.
+
+    @property
+    def generations(self) -> list[Generation]:
+        """The generations that load, newest first."""
+        return slots.generations(self.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was found wrong on opening, and what was done about it.
+
+    `state` is the store's as it was found. `newest_lost`: an older generation than the newest may
+    have been loaded. `found` maps each bad slot's file name to what was wrong with it, `healed`
+    names those that were rewritten, and `failures` those that could not be, with the reason.
+    """
+
+    path: str
+    state: StoreState
+    generation: int
+    found: dict[str, str]
+    healed: tuple[str, ...]
+    failures: dict[str, str]
+
+    @property
+    def newest_lost(self) -> bool:
+        """Whether the newest generation may be gone."""
+        return self.state is StoreState.ROLLED_BACK
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is lost and everything that was found has been healed."""
+        return not self.newest_lost and set(self.found) == set(self.healed)
+
+    def __str__(self) -> str:
+        found = "; ".join(f"{name}: {reason}" for name, reason in self.found.items())
+        loaded = f"generation {self.generation} was loaded"
+        if self.newest_lost:
+            loaded += "; a newer one may have been lost"
+        healed = f"; healed: {', '.join(self.healed)}" if self.healed else ""
+        failed = "; ".join(f"{name} could not be: {why}" for name, why in self.failures.items())
+        return f"{self.path}: {self.state} ({found}): {loaded}{healed}" + (failed and f"; {failed}")
+
+
+def check(path: str | os.PathLike[str], *, folders: Folders | None = None) -> Report:
+    """Verify every byte of every slot of the store at `path`; change nothing.
+
+    `folders` are the copies' where they are not all beside `path`. Raises `NotFoundError` if there
+    is no slot, `AccessError` if in every copy there is a slot that may not be looked at, and
+    `NewerVersionError`. Damage is not an error here: it is in the report.
+    """
+    path = os.path.abspath(os.fspath(path))
+    layout, seen = survey.patiently(lambda: survey.discover(path, folders), lambda found: found[1])
+    if all(slot.state is SlotState.MISSING for slot in seen):
+        raise not_found(path)
+    survey.refuse_if_denied(layout, seen)
+    survivor = next(iter(slots.by_claim(seen)), None)
+    state = slots.judge(seen, survivor)
+    if survivor is None:
+        flaws = {slot.name: slot.reason for slot in seen if slot.state is not SlotState.MISSING}
+    else:
+        flaws = {slot.name: reason for slot, reason in slots.flaws(seen, survivor)}
+    pair = slots.diverged(seen)
+    return Report(
+        path=path,
+        state=state,
+        generation=survivor.generation if survivor else 0,
+        slots=tuple(seen),
+        flaws=flaws,
+        status=_status(state, survivor, pair),
+        action=_action(layout, state, pair),
+    )
+
+
+def not_found(path: str) -> errors.NotFoundError:
+    """Return the error for a path at which no slot exists."""
+    plain = os.path.isfile(path)
+    return errors.NotFoundError(
+        "there is a plain file here, and no store yet" if plain else "there is no store here",
+        path=path,
+        action=shlex.join(["redundict", "import", path, path])
+        if plain
+        else "look at the path; a store is named "
+        "without the .a0 of its slots, and its copies' folders are given with --folder",
+    )
+
+
+def _status(state: StoreState, survivor: Slot | None, pair: tuple[Slot, Slot] | None) -> str:
+    if survivor is None:
+        return "No slot verifies: nothing loads."
+    loads = f"generation {survivor.generation} loads"
+    if pair:
+        return f"The copies have diverged at generation {pair[0].generation}; {loads}."
+    if state is StoreState.ROLLED_BACK:
+        return f"The newest generation may be gone; {loads}."
+    if state is StoreState.DEGRADED:
+        return f"Nothing is lost: {loads}. Some redundancy is gone."
+    return f"Every copy of every generation verifies; {loads}."
+
+
+def _action(layout: Layout, state: StoreState, pair: tuple[Slot, Slot] | None) -> str | None:
+    if pair:
+        return layout.command("repair", "--prefer", pair[0].letter)
+    if state is StoreState.LOST:
+        return "restore a slot from a backup"
+    return None if state is StoreState.HEALTHY else layout.command("repair")
+
+
+def recovery_of(path: str, loaded: Loaded, healed: Healed) -> Recovery | None:
+    """Return what was wrong with what was loaded, None if nothing was."""
+    if loaded.survivor is None:
+        return None
+    flaws = slots.flaws(loaded.slots, loaded.survivor)
+    if not flaws:
+        return None
+    return Recovery(
+        path=path,
+        state=slots.judge(loaded.slots, loaded.survivor),
+        generation=loaded.survivor.generation,
+        found={slot.name: reason for slot, reason in flaws},
+        healed=tuple(slot.name for slot in healed.slots),
+        failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
+    )

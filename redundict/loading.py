@@ -1,0 +1,105 @@
+"""The load path: the newest generation that verifies, for every reader alike. Takes no lock.
+
+Trailers first, then the newest payload; the next copy is read only if that one fails. Invariants:
+an older generation never passes silently for one that may not be looked at, and no store is taken
+for empty unless no slot of any copy exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import durable, errors, slots, survey
+from .slots import Generation, Layout, Slot, SlotState
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The survivor (None: no slot of any copy exists), and every slot as it was seen."""
+
+    survivor: Slot | None
+    payload: bytes
+    payload_digest: bytes
+    format: str
+    slots: tuple[Slot, ...]
+
+    @property
+    def generation(self) -> int:
+        """The number of what was loaded, 0 if there is nothing."""
+        return self.survivor.generation if self.survivor else 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no slot of any copy: a store that was never written."""
+        return all(slot.state is SlotState.MISSING for slot in self.slots)
+
+
+def load(layout: Layout, generation: int | None = None) -> Loaded:
+    """Return the survivor's payload, or that of `generation`.
+
+    Raises `LostError` if slots exist and none verifies, `NotFoundError` if none holds
+    `generation`, `AccessError` if every copy has a slot that may not be looked at, and
+    `NewerVersionError`. A slot that a writer is at work on is looked at again.
+    """
+    loaded = survey.patiently(lambda: _load(layout, generation), lambda seen: seen.slots)
+    return _refuse_lost(layout, loaded, generation)
+
+
+def load_locked(layout: Layout, generation: int | None = None) -> Loaded:
+    """Do what `load` does, for the writer: nobody else can be at work on a slot."""
+    return _refuse_lost(layout, _load(layout, generation), generation)
+
+
+def _load(layout: Layout, generation: int | None) -> Loaded:
+    seen = {(slot.copy, slot.index): slot for slot in survey.survey(layout)}
+    survey.refuse_if_denied(layout, seen.values())
+    for claim in slots.by_claim(seen.values()):
+        if generation in (None, claim.generation):
+            slot, verified = survey.verify(claim)
+            seen[slot.copy, slot.index] = slot
+            if verified:
+                content = verified.payload, verified.payload_digest, verified.trailer.format
+                return Loaded(slot, *content, tuple(seen.values()))
+    return Loaded(None, b"", b"", "", tuple(seen.values()))
+
+
+def _refuse_lost(layout: Layout, loaded: Loaded, generation: int | None) -> Loaded:
+    if loaded.survivor:
+        return loaded
+    if generation is not None:
+        raise no_generation(layout, f"no slot holds generation {generation}", generation)
+    if not loaded.is_empty:
+        raise survey.lost(layout, loaded.slots)
+    for folder in layout.folders:
+        if not durable.exists(folder):
+            raise errors.NotFoundError(
+                f"no copy has a slot, and the folder {folder} does not exist",
+                path=layout.path,
+                safe="nothing was changed, and the store is not taken for empty",
+                action=f"mount or make {folder}, then try again",
+            )
+    return loaded
+
+
+def generations(layout: Layout) -> list[Generation]:
+    """Verify every slot and return the generations that load, newest first."""
+    return slots.generations(survey.survey_verified(layout))
+
+
+def previous(layout: Layout, generation: int) -> int:
+    """Return the number of the generation before `generation`; raise `NotFoundError`."""
+    for older in generations(layout):
+        if older.number < generation:
+            return older.number
+    raise no_generation(layout, f"there is no generation before {generation}", generation)
+
+
+def no_generation(layout: Layout, reason: str, generation: int) -> errors.NotFoundError:
+    """Return the error for a generation that is not there."""
+    return errors.NotFoundError(
+        reason,
+        path=layout.path,
+        generation=generation,
+        safe="nothing was changed",
+        action=layout.command("log"),
+    )

@@ -1,0 +1,342 @@
+"""The dict: a `RedunDict` lives in memory and commits itself with `sync`. Knows no slots.
+
+Reading and changing it is dict's own code at dict's own speed; only `sync`, `close`, `reload`,
+`rollback` and `transaction` reach the store. Invariant: whatever fails, memory is either as the
+caller left it or as the last commit was, never something in between.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, NoReturn, Self
+
+from . import durable, errors, loading, serializers, survey
+from .integrity import Recovery, not_found, recovery_of
+from .loading import Loaded
+from .recovery import put_aside_unverifiable
+from .slots import Generation, Layout
+from .store import Healed, Store
+from .survey import Folders
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+FLAGS: Final = ("r", "w", "c", "n")
+
+
+class RedunDict(dict[Any, Any]):
+    """A dict of which every `sync` is a durable, checksummed, numbered generation.
+
+    `path` names the store; its files are `path` + `.a0`, `.b0`, and so on. `flag` is dbm's: ``r``
+    read only, without a lock; ``w`` an existing store; ``c`` create it if need be; ``n`` start
+    empty, with the old generations kept for rollback. `mode` is the files' permission bits.
+    `format` is ``"json"``, ``"csv"``, ``"pickle"`` or an object with ``dumps``/``loads`` or
+    ``dump``/``load``. `copies` is a number, or one folder per copy; `keep` how many generations
+    stay. `defaults` are filled in under what was loaded. `timeout` is how many seconds to wait for
+    another writer to close.
+
+    Raises `LockedError`, `NotFoundError`, `LostError`, `AccessError`, `FormatError`,
+    `DivergedError`, `NewerVersionError`. `recovery` is None, or says what was found damaged.
+    """
+
+    path: str
+    flag: str
+    format: str
+    generation: int  #: The number of the one last loaded or committed; 0 before the first.
+    recovery: Recovery | None
+
+    def __init__(
+        self,
+        path: Path,
+        flag: str = "c",
+        mode: int | None = None,
+        *,
+        format: object = "json",
+        copies: int | Folders = 2,
+        keep: int = 2,
+        defaults: Mapping[Any, Any] | None = None,
+        timeout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if flag not in FLAGS:
+            raise ValueError(f"flag must be one of {', '.join(FLAGS)}, not {flag!r}")
+        self._serializer = serializers.resolve(format)
+        self._layout = Layout.of(os.fsdecode(path), copies, keep)
+        self._store = Store(self._layout, mode=mode)
+        self._transactions = 0  # how deep transactions are nested
+        self._doomed = False  # one inside them failed
+        self.path = self._layout.path
+        self.flag = flag
+        self.format = self._serializer.name
+        self.generation = 0
+        self.recovery = None
+        if flag != "r":
+            self._store.lock.acquire(timeout)
+        try:
+            self._load()
+        except BaseException:
+            self._store.lock.release()
+            raise
+        for key, value in (defaults or {}).items():
+            if key not in self:
+                self[key] = copy.deepcopy(value)
+
+    def sync(self) -> int:
+        """Commit the state; return its generation once that is durable.
+
+        A state that has not changed is not written again. Raises `UnstorableError`, with nothing
+        written, if the format cannot hold the state; `CommitError` if no copy could be written,
+        `ConflictError` if another writer was here. Warns (`RedundancyWarning`) if a copy failed.
+        """
+        self._commit()
+        return self.generation
+
+    def close(self) -> None:
+        """Commit the state and let go of the store; do nothing if it is closed already.
+
+        If the commit fails, the error is raised and the store stays open, so that nothing is lost:
+        mend the cause and close again.
+        """
+        if self.flag != "r":
+            self.sync()
+        self._release()
+
+    def reload(self) -> int:
+        """Take the newest generation from disk in place of what is in memory; return its number."""
+        self._load()
+        return self.generation
+
+    def generations(self) -> list[Generation]:
+        """Return the generations that load, newest first, from a full verification."""
+        return loading.generations(self._layout)
+
+    def rollback(self, to: int | None = None) -> int:
+        """Commit an older generation as a new one, and take it into memory; return its number.
+
+        `to` is the generation before the present one by default. What is in memory and was not
+        committed is given up; what was committed stays, so a rollback can be rolled back.
+        """
+        self._refuse_read_only()
+        before = loading.previous(self._layout, self.generation) if to is None else to
+        loaded = loading.load_locked(self._layout, before)
+        state = self._decoded(loaded)
+        self.generation = self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+        self._replace(state)
+        return self.generation
+
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """Commit what happens inside as a whole at its end; on an exception, undo it.
+
+        Changes made before it are committed first, so that to undo means to go back to the last
+        commit. A transaction inside another is part of it. The objects in the dict are new ones
+        after an undo.
+        """
+        outermost = self._transactions == 0
+        before = self._commit() if outermost else b""
+        self._transactions += 1
+        try:
+            yield self
+            if outermost:
+                self._refuse_doomed()
+                self._commit()
+        except BaseException:
+            self._doomed = True
+            if outermost:
+                self._replace(self._serializer.decode(before))
+            raise
+        finally:
+            self._transactions -= 1
+            self._doomed = self._doomed and not outermost
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.close()
+        except BaseException:
+            self._release()  # the name is going out of scope: nobody could close it again
+            raise
+
+    def __reduce_ex__(self, _: object) -> tuple[Any, ...]:
+        # A copy or a pickle is a plain dict: there is one writer to a store.
+        return dict, (dict(self),)
+
+    def _load(self) -> None:
+        """Take the newest generation, or what the recipe left, into memory."""
+        loaded, healed = self._open()
+        if self.flag == "n":
+            self._store.forget()
+        else:
+            state = self._starting_state() if loaded.is_empty else self._decoded(loaded)
+            self._replace(state)
+        self.generation = loaded.generation
+        self.recovery = recovery_of(self.path, loaded, healed)
+        if self.recovery and not self.recovery.complete:
+            warnings.warn(str(self.recovery), errors.RedundancyWarning, stacklevel=4)
+
+    def _open(self) -> tuple[Loaded, Healed]:
+        if self.flag == "r":
+            return loading.load(self._layout), Healed()
+        try:
+            return self._store.open()
+        except errors.LostError:
+            if self.flag != "n":
+                raise
+            put_aside_unverifiable(self._layout)
+            return self._store.open()
+
+    def _starting_state(self) -> dict[Any, Any]:
+        """Return what a store without a slot starts with: a plain file's content, or nothing."""
+        content = plain_file(self.path)
+        if content is not None:
+            with self._located():
+                return serializers.read_plain(content, self._serializer)
+        if self.flag != "c":
+            raise not_found(self.path)
+        return {}
+
+    def _decoded(self, loaded: Loaded) -> dict[Any, Any]:
+        with self._located(loaded):
+            if loaded.format != self.format:
+                raise errors.FormatError(f"it is stored as {loaded.format}, not as {self.format}")
+            return self._serializer.decode(loaded.payload)
+
+    @contextmanager
+    def _located(self, loaded: Loaded | None = None) -> Iterator[None]:
+        """Tell a `FormatError` where it happened."""
+        try:
+            yield
+        except errors.FormatError as error:
+            error.path = self.path
+            error.safe = "nothing was changed"
+            error.action = f"open it with the format it is stored in; redundict check {self.path}"
+            if loaded and loaded.survivor:
+                error.slot, error.generation = loaded.survivor.name, loaded.generation
+            raise
+
+    def _commit(self) -> bytes:
+        """Commit the state and return its payload."""
+        self._refuse_read_only()
+        try:
+            payload = self._serializer.encode(self)
+        except errors.FormatError as error:
+            error.path = self.path
+            raise
+        self.generation = self._store.commit(payload, self.format)
+        return payload
+
+    def _replace(self, state: dict[Any, Any]) -> None:
+        self.clear()
+        self.update(state)
+
+    def _release(self) -> None:
+        self._store.lock.release()
+        self.__class__ = _closed(type(self))
+
+    def _refuse_read_only(self) -> None:
+        if self.flag == "r":
+            raise errors.ReadOnlyError(
+                "it was opened with flag 'r'",
+                path=self.path,
+                safe="nothing was changed",
+                action="open it with flag 'w' to write",
+            )
+
+    def _refuse_doomed(self) -> None:
+        if self._doomed:
+            raise errors.TransactionError(
+                "a transaction inside this one failed, so nothing of it is committed",
+                path=self.path,
+                safe=f"generation {self.generation} stands, and memory is as it was committed",
+            )
+
+
+class _Closed:
+    """What a closed store's methods are: they cost an open one nothing."""
+
+    path: str
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: it is closed."""
+
+    def __repr__(self) -> str:
+        return f"<closed store {self.path!r}>"
+
+
+def _refuse(self: _Closed, *_: object, **__: object) -> NoReturn:
+    raise errors.ClosedError("the store is closed", path=self.path, action="open it again")
+
+
+#: What a closed store still answers; the rest of dict, and of RedunDict, is refused.
+_ANSWERED: Final = {
+    "__new__",
+    "__init__",
+    "__getattribute__",
+    "__hash__",
+    "__class_getitem__",
+} | set(vars(_Closed))
+for _name in {*vars(dict), "sync", "reload", "generations", "rollback", "transaction", "__enter__"}:
+    if _name not in _ANSWERED and callable(getattr(RedunDict, _name, None)):
+        setattr(_Closed, _name, _refuse)
+
+
+@functools.cache
+def _closed(kind: type[RedunDict]) -> type[RedunDict]:
+    return type(f"Closed{kind.__name__}", (_Closed, kind), {})
+
+
+def load(
+    path: Path,
+    generation: int | None = None,
+    *,
+    format: object = None,
+    folders: Folders | None = None,
+) -> dict[Any, Any]:
+    """Return the newest state at `path`, or that of `generation`, as a plain dict; take no lock.
+
+    The format is what the slot says, if that is JSON or CSV; any other, pickle above all, only if
+    `format` asks for it. Raises `NotFoundError`, `LostError`, `AccessError`, `FormatError`.
+    """
+    layout = survey.layout_of(os.fsdecode(path), folders)
+    loaded = loading.load(layout, generation)
+    if loaded.is_empty:
+        content = plain_file(layout.path)
+        if content is None:
+            raise not_found(layout.path)
+        return serializers.read_plain(content, serializers.resolve(format or "json"))
+    chosen = (
+        serializers.by_trailer_name(loaded.format)
+        if format is None
+        else serializers.resolve(format)
+    )
+    if chosen is None or chosen.name != loaded.format:
+        raise errors.FormatError(
+            f"it is stored as {loaded.format}",
+            path=layout.path,
+            generation=loaded.generation,
+            safe="nothing was changed, and nothing was decoded",
+            action=f"pass format={loaded.format!r}, if you trust who wrote it",
+        )
+    return chosen.decode(loaded.payload)
+
+
+def plain_file(path: str) -> bytes | None:
+    """Return the content of the file at the store's own path, None if there is none."""
+    try:
+        return durable.read_plain(path)
+    except OSError as error:
+        raise errors.refusal(
+            error,
+            "the plain file there cannot be read",
+            path=path,
+            safe="nothing was changed, and the store is not taken for empty",
+            action="make it readable, or move it away",
+        ) from error

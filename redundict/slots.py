@@ -1,0 +1,269 @@
+"""Decisions about slots, as pure functions: which generation survives, which slot is the victim.
+
+A slot is one file of one copy, `NAME.a0`: copy letter, slot index. What is known of each is a
+`Slot`; everything here is decided from a collection of them, and nothing here reads or writes.
+
+Invariants: a victim never has the survivor's home index; a damaged trailer counts for nothing but
+the wording of a report; names are hints, trailers are truth.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, NO_PARENT, Trailer
+
+LETTERS: Final = string.ascii_lowercase[:MAX_COPIES]
+
+
+class SlotState(StrEnum):
+    """What is known of one slot."""
+
+    VALID = "valid"
+    CLAIMED = "claimed"  #: Has a trailer; its digest has not been recomputed.
+    TORN = "torn"  #: Ends without a trailer, as an interrupted write leaves it.
+    DAMAGED = "damaged"  #: Has a trailer that its content does not bear out, or cannot be read.
+    MISSING = "missing"
+    FOREIGN = "foreign"  #: Not ours to touch: a link, a directory, or we may not look.
+
+
+class StoreState(StrEnum):
+    """What a store's slots amount to."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"  #: The newest generation loads, some redundancy is gone.
+    ROLLED_BACK = "rolled back"  #: The newest generation may be gone, an older one loads.
+    LOST = "lost"  #: Nothing loads.
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot, and what is known of it."""
+
+    copy: int
+    index: int
+    path: str
+    state: SlotState
+    trailer: Trailer | None = None
+    reason: str = ""  #: Why it is not valid.
+    denied: bool = False  #: We may not look, so it might hold anything, even what is newest.
+    modified: float = 0.0  #: When the file last changed, seconds since the epoch.
+    mode: int | None = None  #: Permission bits.
+
+    @property
+    def letter(self) -> str:
+        """The copy's letter."""
+        return LETTERS[self.copy]
+
+    @property
+    def name(self) -> str:
+        """The file name, without the folder."""
+        return os.path.basename(self.path)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is known against it."""
+        return self.state in (SlotState.VALID, SlotState.CLAIMED)
+
+    @property
+    def generation(self) -> int:
+        """The generation it holds, as far as nothing is known against it; else 0."""
+        return self.trailer.generation if self.trailer and self.sound else 0
+
+    def holds(self, other: Slot) -> bool:
+        """Tell whether this slot holds the very bytes that `other` does."""
+        return (
+            self.sound
+            and self.trailer is not None
+            and other.trailer is not None
+            and self.trailer.digest == other.trailer.digest
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a store's files are: a name, one folder per copy, and how many generations are kept."""
+
+    path: str
+    folders: tuple[str, ...]
+    keep: int
+
+    @classmethod
+    def of(cls, path: str, copies: int | Sequence[str | os.PathLike[str]], keep: int) -> Layout:
+        """Return the layout that a caller's `copies` (a number, or folders) and `keep` describe."""
+        path = os.path.abspath(path)
+        if isinstance(copies, str | bytes | os.PathLike):
+            raise TypeError(f"copies is a number or a list of folders, not {copies!r}")
+        if isinstance(copies, int):
+            folders = [os.path.dirname(path)] * copies
+        else:
+            folders = [os.path.abspath(folder) for folder in copies]
+            if len(set(folders)) < len(folders):
+                raise ValueError("copies names the same folder twice")
+        if not 1 <= len(folders) <= len(LETTERS):
+            raise ValueError(f"copies must be 1 to {len(LETTERS)}, not {len(folders)}")
+        if not MIN_KEEP <= keep <= MAX_KEEP:
+            raise ValueError(f"keep must be {MIN_KEEP} to {MAX_KEEP}, not {keep}")
+        return cls(path, tuple(folders), keep)
+
+    @property
+    def copies(self) -> int:
+        """How many copies there are."""
+        return len(self.folders)
+
+    @property
+    def name(self) -> str:
+        """The store's name, without the folder."""
+        return os.path.basename(self.path)
+
+    @property
+    def lock_path(self) -> str:
+        """Where the writer's lock is."""
+        return f"{self.path}.lock"
+
+    def slot_path(self, copy: int, index: int) -> str:
+        """Return the path of a slot."""
+        return os.path.join(self.folders[copy], f"{self.name}.{LETTERS[copy]}{index}")
+
+    def command(self, verb: str, *arguments: str) -> str:
+        """Return the command line that does `verb` to this store, ready to be pasted."""
+        apart = any(folder != os.path.dirname(self.path) for folder in self.folders)
+        options = [f"--folder={folder}" for folder in self.folders] if apart else []
+        return shlex.join(["redundict", verb, self.path, *arguments, *options])
+
+    def parse(self, name: str) -> tuple[int, int] | None:
+        """Return the copy and the index that a file name stands for, None if it is no slot's."""
+        match = re.fullmatch(re.escape(self.name) + r"\.([a-z])(0|[1-9][0-9]{0,3})", name)
+        return (LETTERS.index(match[1]), int(match[2])) if match else None
+
+
+def by_claim(slots: Iterable[Slot]) -> list[Slot]:
+    """Return the sound slots in the order in which to try them: newest first, then copy A."""
+    sound = [slot for slot in slots if slot.sound]
+    return sorted(sound, key=lambda slot: (-slot.generation, slot.copy, slot.index))
+
+
+def diverged(slots: Iterable[Slot]) -> tuple[Slot, Slot] | None:
+    """Return two slots with the same number and different content, None if there are none."""
+    first: dict[int, Slot] = {}
+    for slot in by_claim(slots):
+        other = first.setdefault(slot.generation, slot)
+        if not slot.holds(other):
+            return other, slot
+    return None
+
+
+def choose_victim(slots: Iterable[Slot], survivor: Slot | None, keep: int) -> int:
+    """Return the index to overwrite: an invalid one if there is one, else the oldest generation's.
+
+    Never the survivor's home index. An index of which another copy holds the survivor too (files
+    were swapped by hand) is taken only if there is no other; one that cannot be written, likewise.
+    """
+    slots = list(slots)
+
+    def cost(index: int) -> tuple[bool, bool, int, int]:
+        here = [slot for slot in slots if slot.index == index]
+        holds_survivor = survivor is not None and any(slot.holds(survivor) for slot in here)
+        unwritable = bool(here) and all(slot.state is SlotState.FOREIGN for slot in here)
+        newest = max((slot.generation for slot in here), default=0)
+        return holds_survivor, unwritable, newest, index
+
+    home = survivor.index if survivor else None
+    return min((index for index in range(keep) if index != home), key=cost)
+
+
+def flaws(slots: Sequence[Slot], survivor: Slot) -> list[tuple[Slot, str]]:
+    """Return the slots that are not as they should be, each with what is wrong with it."""
+    found = []
+    for here in _by_index(slots):
+        best = _best(here)
+        if best is None and not _is_expected(here, slots, survivor):
+            continue
+        for slot in here:
+            if not slot.sound:
+                found.append((slot, slot.reason))
+            elif best and slot.generation < best.generation:
+                found.append((slot, f"holds generation {slot.generation}, not {best.generation}"))
+            elif best and not slot.holds(best):
+                found.append((slot, f"holds another generation {slot.generation} than {best.name}"))
+    return found
+
+
+def judge(slots: Sequence[Slot], survivor: Slot | None) -> StoreState:
+    """Return what the slots of a store amount to, given the survivor among them."""
+    if survivor is None:
+        return StoreState.LOST
+    if not flaws(slots, survivor):
+        return StoreState.HEALTHY
+    gone = [here for here in _by_index(slots) if _best(here) is None]
+    if any(_may_be_newer(here, survivor) and _is_expected(here, slots, survivor) for here in gone):
+        return StoreState.ROLLED_BACK
+    return StoreState.DEGRADED
+
+
+def _by_index(slots: Sequence[Slot]) -> list[list[Slot]]:
+    indexes = sorted({slot.index for slot in slots})
+    return [[slot for slot in slots if slot.index == index] for index in indexes]
+
+
+def _best(here: Sequence[Slot]) -> Slot | None:
+    """Return the slot that the others of its index should equal."""
+    return next(iter(by_claim(here)), None)
+
+
+def _is_expected(here: Sequence[Slot], slots: Sequence[Slot], survivor: Slot) -> bool:
+    """Tell whether an index with no sound slot should have one.
+
+    A young store has not written all its slots yet: an index without any file is expected only if
+    the generation before the survivor is nowhere else.
+    """
+    if any(slot.state is not SlotState.MISSING for slot in here):
+        return True
+    if survivor.trailer is None or survivor.trailer.parent == NO_PARENT:
+        return False
+    parent = survivor.trailer.parent
+    found = any(slot.trailer and slot.sound and slot.trailer.as_parent == parent for slot in slots)
+    return here[0].index < survivor.trailer.keep and not found
+
+
+def _may_be_newer(here: Sequence[Slot], survivor: Slot) -> bool:
+    """Tell whether an index with no sound slot may have held something newer than the survivor.
+
+    Here, and only here, a damaged trailer is listened to: it decides how a report is worded.
+    """
+    claims = [slot.trailer.generation for slot in here if slot.trailer]
+    return not claims or max(claims) > survivor.generation
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation that loads, and the slots that hold it."""
+
+    number: int
+    written: datetime
+    length: int  #: Bytes of payload.
+    format: str
+    digest: str
+    parent: str  #: The first 16 hex digits of the digest of the generation before.
+    slots: tuple[Slot, ...]
+
+
+def generations(slots: Iterable[Slot]) -> list[Generation]:
+    """Return the generations that valid slots hold, newest first, each in its copies."""
+    held: dict[str, list[Slot]] = {}
+    for slot in by_claim(slots):
+        if slot.state is SlotState.VALID and slot.trailer:
+            held.setdefault(slot.trailer.digest, []).append(slot)
+    return [
+        Generation(t.generation, t.written, t.length, t.format, t.digest, t.parent, tuple(holders))
+        for holders in held.values()
+        if (t := holders[0].trailer)
+    ]

@@ -1,0 +1,254 @@
+r"""The slot format, version 1: payload, padding, trailer. Pure bytes in and out.
+
+A slot is ``payload + padding + trailer``. The padding is newlines, at least one, and makes the
+file's size a size class. The trailer is the last line, and its last 65 bytes are the SHA-256 (in
+hex, and a newline) of every byte before them: ``head -c -65 SLOT | sha256sum`` verifies a slot.
+``docs/format.md`` is the specification.
+
+`Trailer` is what a slot claims; `Verified` is a claim whose digest was recomputed, and only
+`verify` makes one. Nothing here may touch a file or know where a slot lies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAGIC: Final = "redundict"
+VERSION: Final = 1
+LIMIT: Final = 512  #: A trailer is at most so many bytes, newline included.
+DIGEST_BYTES: Final = 65  #: 64 hex digits and a newline: the part the digest does not cover.
+BLOCK: Final = 4096  #: Every size class is a multiple of this.
+WASTE: Final = 8  #: A large slot is at most 1/8 larger than its payload needs.
+MAX_COPIES: Final = 26  #: A copy's name is a letter.
+MIN_KEEP: Final = 2  #: Generations: the survivor, and the one that is written meanwhile.
+MAX_KEEP: Final = 1000
+NO_PARENT: Final = "0" * 16  #: The parent of a first generation.
+_PARENT_DIGITS: Final = len(NO_PARENT)
+
+FIELDS: Final = ("generation", "length", "format", "written", "parent", "copies", "keep", "sha256")
+_FORMAT_NAME: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}")
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}")
+_HEX: Final = re.compile(r"[0-9a-f]+")
+# Years that every time zone can show.
+_TIME: Final = re.compile(
+    r"(19[7-9]|[2-8][0-9]{2})[0-9]-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII
+)
+
+
+class TrailerError(ValueError):
+    """The bytes are not a slot; `torn` tells a missing trailer from one that does not hold."""
+
+    def __init__(self, reason: str, *, torn: bool = False) -> None:
+        super().__init__(reason)
+        self.torn = torn
+
+
+class NewerVersion(Exception):  # noqa: N818 - a signal between two modules; the error is NewerVersionError
+    """The trailer's major number is greater than `VERSION`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """What a slot claims about itself. Believe it only from `Verified`."""
+
+    generation: int
+    length: int  #: Bytes of payload.
+    format: str
+    written: datetime
+    parent: str  #: The first 16 hex digits of the digest of the generation before.
+    copies: int  #: How many copies the store had when this was written.
+    keep: int  #: How many generations it kept.
+    digest: str
+    unknown: Mapping[str, str]  #: Fields of a later minor version.
+
+    @property
+    def as_parent(self) -> str:
+        """The name by which the next generation refers to this one."""
+        return self.digest[:_PARENT_DIGITS]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A slot whose every byte agrees with its digest; made by `verify` alone."""
+
+    trailer: Trailer
+    payload: bytes
+    payload_digest: bytes  #: SHA-256 of the payload alone, to recognise unchanged content.
+
+
+def is_format_name(name: str) -> bool:
+    """Tell whether `name` can stand in a trailer."""
+    return _FORMAT_NAME.fullmatch(name) is not None
+
+
+def size_class(needed: int) -> int:
+    """Return the size of a slot, in bytes, that needs `needed` bytes.
+
+    A multiple of 4096 that grows in steps of an eighth of the power of two below, so that most
+    commits leave the file's size alone and little is wasted.
+
+    >>> size_class(1), size_class(4097), size_class(1_000_000)
+    (4096, 8192, 1048576)
+    """
+    power = 1 << (max(needed, 1).bit_length() - 1)
+    step = max(BLOCK, power // WASTE)
+    return -(-needed // step) * step
+
+
+def seal(
+    payload: bytes,
+    *,
+    generation: int,
+    format: str,
+    parent: str,
+    copies: int,
+    keep: int,
+    written: datetime | None = None,
+    payload_hash: hashlib._Hash | None = None,
+) -> tuple[Trailer, bytes]:
+    """Return a new slot's trailer, and the bytes (padding and trailer) that follow the payload.
+
+    `payload_hash` is a SHA-256 that has already taken in the payload; it is not changed.
+    """
+    written = written or datetime.now(UTC)
+    values = (generation, len(payload), format, _to_text(written), parent, copies, keep)
+    named = " ".join(f"{k}={v}" for k, v in zip(FIELDS, values, strict=False))
+    head = f"{MAGIC} {VERSION} {named} {FIELDS[-1]}=".encode("ascii")
+    needed = len(payload) + 1 + len(head) + DIGEST_BYTES
+    padding = b"\n" * (1 + size_class(needed) - needed)
+    hasher = hashlib.sha256(payload) if payload_hash is None else payload_hash.copy()
+    hasher.update(padding)
+    hasher.update(head)
+    digest = hasher.hexdigest()
+    trailer = Trailer(
+        generation, len(payload), format, written, parent, copies, keep, digest, unknown={}
+    )
+    return trailer, padding + head + digest.encode("ascii") + b"\n"
+
+
+def parse(tail: bytes, size: int) -> Trailer:
+    """Return what the slot of `size` bytes that ends in `tail` claims.
+
+    `tail` is its last `LIMIT` bytes, or all of it. Raises `TrailerError` if there is no trailer or
+    it contradicts itself, `NewerVersion` if a newer redundict wrote it. Verifies nothing, and
+    allocates nothing by the numbers it finds.
+    """
+    if size == 0:
+        raise TrailerError("empty (0 bytes)", torn=True)
+    if not tail.strip(b"\0"):
+        raise TrailerError("filled with NUL bytes", torn=True)
+    line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
+    words = _words(line)
+    if len(line) == size:
+        raise TrailerError("nothing stands before the trailer")
+    fields = _fields(words[2:])
+    trailer = Trailer(
+        generation=_number(fields, "generation"),
+        length=_number(fields, "length"),
+        format=_matching(fields, "format", _FORMAT_NAME),
+        written=_time(fields),
+        parent=_hex(fields, "parent", _PARENT_DIGITS),
+        copies=_number(fields, "copies"),
+        keep=_number(fields, "keep"),
+        digest=_hex(fields, "sha256", DIGEST_BYTES - 1),
+        unknown={name: value for name, value in fields.items() if name not in FIELDS},
+    )
+    if trailer.generation < 1:
+        raise TrailerError("the trailer claims generation 0")
+    if not (1 <= trailer.copies <= MAX_COPIES and MIN_KEEP <= trailer.keep <= MAX_KEEP):
+        raise TrailerError(f"the trailer claims {trailer.copies} copies and keep {trailer.keep}")
+    if trailer.length > size - len(line) - 1:
+        raise TrailerError(
+            f"the trailer claims {trailer.length} bytes of payload, more than there are"
+        )
+    return trailer
+
+
+def verify(slot: bytes) -> Verified:
+    """Return the slot's trailer and payload, once every byte agrees with its digest.
+
+    Raises `TrailerError` if it does not, `NewerVersion` if the digest agrees and a newer redundict
+    wrote it (a digest that does not agree makes the version number worth nothing).
+    """
+    newer = False
+    try:
+        trailer = parse(slot[-LIMIT:], len(slot))
+        length, digest = trailer.length, trailer.digest
+    except NewerVersion:
+        newer, length = True, 0
+        digest = slot[-DIGEST_BYTES:-1].decode("ascii", "replace")
+    view = memoryview(slot)
+    hasher = hashlib.sha256(view[:length])
+    payload_digest = hasher.digest()
+    hasher.update(view[length:-DIGEST_BYTES])
+    if hasher.hexdigest() != digest:
+        raise TrailerError("its content does not match its digest")
+    if newer:
+        raise NewerVersion
+    start = slot.rfind(b"\n", 0, -1) + 1
+    if slot.count(b"\n", length, start) != start - length:
+        raise TrailerError("something other than newlines pads the payload")
+    return Verified(trailer, slot[:length], payload_digest)
+
+
+def _words(line: bytes) -> list[str]:
+    """Split the last line, once it is known to be a trailer of our version."""
+    try:
+        words = line.decode("ascii").removesuffix("\n").split(" ")
+    except UnicodeDecodeError:
+        words = []
+    if words[:1] != [MAGIC] or not line.endswith(b"\n") or len(words) < 3:
+        raise TrailerError("no trailer at its end: cut short, or something follows it", torn=True)
+    if not _NUMBER.fullmatch(words[1]) or int(words[1]) < VERSION:
+        raise TrailerError(f"the trailer claims version {words[1]!r}")
+    if int(words[1]) > VERSION:
+        raise NewerVersion
+    return words
+
+
+def _fields(words: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=")[::2] for word in words]
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise TrailerError("the trailer names a field twice")
+    if pairs[-1][0] != FIELDS[-1]:
+        raise TrailerError("the trailer does not end in its digest")
+    return fields
+
+
+def _matching(fields: Mapping[str, str], name: str, pattern: re.Pattern[str]) -> str:
+    value = fields.get(name, "")
+    if not pattern.fullmatch(value):
+        raise TrailerError(f"the trailer's {name} is {value!r}")
+    return value
+
+
+def _number(fields: Mapping[str, str], name: str) -> int:
+    return int(_matching(fields, name, _NUMBER))
+
+
+def _hex(fields: Mapping[str, str], name: str, digits: int) -> str:
+    value = _matching(fields, name, _HEX)
+    if len(value) != digits:
+        raise TrailerError(f"the trailer's {name} has {len(value)} digits, not {digits}")
+    return value
+
+
+def _to_text(written: datetime) -> str:
+    return written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _time(fields: Mapping[str, str]) -> datetime:
+    value = _matching(fields, "written", _TIME)
+    try:
+        written = datetime.fromisoformat(value)
+    except ValueError:
+        raise TrailerError(f"the trailer's written is {value!r}") from None
+    return written

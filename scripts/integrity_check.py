@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Verify stores from a plain checkout: `redundict check PATH...`, for cron and for rescue."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from redundict.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["check", *sys.argv[1:]]))

@@ -1,0 +1,12 @@
+#!/usr/bin/env python3
+"""Roll a store back from a plain checkout: `redundict rollback PATH [--to N]`."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from redundict.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["rollback", *sys.argv[1:]]))
