@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -23,9 +24,8 @@ from . import (
     recovery,
     render,
     serializers,
-    survey,
 )
-from .slots import StoreState
+from .slots import COPIES, KEEP, Layout, StoreState
 
 
 class Exit(IntEnum):
@@ -96,7 +96,7 @@ def log(args: argparse.Namespace) -> Exit:
 
 def show(args: argparse.Namespace) -> Exit:
     """Write a generation's payload, byte for byte, to standard output."""
-    loaded = loading.load(survey.layout_of(args.path, args.folder), args.generation)
+    loaded = loading.load(_layout(args), args.generation)
     if loaded.survivor is None:
         raise integrity.not_found(os.path.abspath(args.path))
     sys.stdout.buffer.write(loaded.payload)
@@ -109,7 +109,7 @@ def rollback(args: argparse.Namespace) -> Exit:
     """Commit an older generation again, as a new one; undo it with another rollback."""
     number = recovery.rollback(args.path, args.to, folders=args.folder, timeout=args.timeout)
     print(f"Committed as generation {number}. The generation before it is still there;")
-    print(f"to undo this: {survey.layout_of(args.path, args.folder).command('rollback')}")
+    print(f"to undo this: {_layout(args).command('rollback')}")
     return Exit.OK
 
 
@@ -126,7 +126,7 @@ def import_file(args: argparse.Namespace) -> Exit:
         content = file.read()
     format = "pickle" if args.allow_pickle else args.format
     state = serializers.read_plain(content, serializers.resolve(format))
-    copies = args.folder or 2
+    copies = args.folder or COPIES
     with mapping.RedunDict(
         args.path, "c", format=args.format, copies=copies, timeout=args.timeout
     ) as store:
@@ -135,6 +135,10 @@ def import_file(args: argparse.Namespace) -> Exit:
         number = store.sync()
     print(f"Generation {number} of {store.path} holds {len(state)} items from {args.file}.")
     return Exit.OK
+
+
+def _layout(args: argparse.Namespace) -> Layout:
+    return Layout.of(args.path, args.folder or COPIES, KEEP)
 
 
 def demo(args: argparse.Namespace) -> Exit:
@@ -149,6 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     warnings.simplefilter("always", errors.RedundancyWarning)
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes fewer, by position
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may hold any bytes
     codes: list[Exit] = []
     with _reported(codes):
         args = parser().parse_args(argv)

@@ -5,8 +5,7 @@ the rest of the package uses, and they reach the system only through `disk`. A f
 another `Disk` there, so every write, sync and close of the product can be made to fail, tear or
 be lost. Knows nothing of slots, copies or trailers.
 
-Sources: fsync(2), open(2); Rebello et al., "Can Applications Recover from fsync Failures?"
-(USENIX ATC'20) for `rewrite`; fcntl(2) of macOS for F_FULLFSYNC.
+Sources: open(2), fsync(2), rename(2); fcntl(2) of macOS for F_FULLFSYNC.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-CHUNK: Final = 1 << 20  #: Bytes that `rewrite` holds at a time.
 
 #: The medium answered, and the answer is that the data is gone: damage, not a refusal.
 DAMAGE: Final = frozenset({errno.EIO, getattr(errno, "EUCLEAN", -1), getattr(errno, "EBADMSG", -1)})
@@ -156,8 +153,8 @@ class Disk:
         os.close(fd)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file."""
-        os.rename(old, new)
+        """Rename a file, over what has the name."""
+        os.replace(old, new)
 
     def exists(self, path: str) -> bool:
         """Tell whether anything has this name."""
@@ -201,14 +198,16 @@ def overwrite(
     *,
     mode: int | None = None,
     mode_if_new: int | None = None,
-    sync_name: bool,
+    sync_size: bool = True,
+    sync_name: bool = True,
 ) -> None:
     """Make the file hold `parts`, one after the other, durably; create it if it is absent.
 
     `mode` (permission bits) is set before any content is there; without it, `mode_if_new` is, on a
-    file that is created; without both, the umask decides. With `sync_name` the directory entry is
-    made durable too, as it is whenever the file is new. If this raises, the file may hold
-    anything, and what a later read sees need not be on the medium.
+    file that is created; without both, the umask decides. `sync_size` and `sync_name` may be False
+    where the file's size and allocation, and its name, are known to be on the medium already; what
+    this call changes of them is synced in any case. If it raises, the file may hold anything, and
+    what a later read sees need not be on the medium.
     """
     wanted = mode if mode is not None else mode_if_new
     fd, created = _open_or_create(path, 0o666 if wanted is None else wanted)
@@ -221,10 +220,10 @@ def overwrite(
             size = _write(fd, part, size)
         if before.size > size:
             disk.truncate(fd, size)
-        if before.size == size and before.allocated >= size:
-            disk.sync_data(fd)
-        else:
+        if sync_size or before.size != size or before.allocated < size:
             disk.sync_all(fd)
+        else:
+            disk.sync_data(fd)
     except BaseException:
         _close_quietly(fd)
         raise
@@ -233,28 +232,16 @@ def overwrite(
         disk.sync_directory(os.path.dirname(path))
 
 
-def rewrite(path: str) -> None:
-    """Make a file that reads well durable: write every byte onto itself, then sync.
+def create(path: str, parts: Iterable[bytes], *, mode: int | None = None) -> None:
+    """Make a file that has its name only once it is whole and durable.
 
-    A sync alone proves nothing about bytes that somebody else wrote: after a failed fsync the page
-    cache holds them, marked clean, and the next fsync succeeds without writing them (ATC'20). A
-    crash meanwhile leaves each sector either as it was on the medium or as it is read now.
+    A crash leaves at `path` what was there, or the whole file; and perhaps a file `path` + ``.new``
+    that means nothing.
     """
-    fd = _open(path, writing=True)
-    try:
-        size, offset = disk.stat(fd).size, 0
-        while offset < size:
-            offset = _write(fd, _read(fd, min(CHUNK, size - offset), offset), offset)
-        disk.sync_all(fd)
-    except BaseException:
-        _close_quietly(fd)
-        raise
-    disk.close(fd)
-
-
-def sync_directory(path: str) -> None:
-    """Make the names in a directory durable."""
-    disk.sync_directory(path)
+    unfinished = path + ".new"
+    overwrite(unfinished, parts, mode=mode)
+    disk.rename(unfinished, path)
+    disk.sync_directory(os.path.dirname(path))
 
 
 def put_aside(path: str) -> str:

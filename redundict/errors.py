@@ -9,6 +9,10 @@ Knows no files, no formats and no other module of the package.
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -133,13 +137,36 @@ class TransactionError(RedundictError, RuntimeError):
     """A transaction inside this one failed, so this one is not committed either."""
 
 
+class BusyError(RedundictError, RuntimeError):
+    """The store is in the middle of a commit, in this very thread."""
+
+
 class RedundancyWarning(UserWarning):
     """The newest state is safe, but not in as many copies as were asked for."""
 
 
-def why(error: OSError) -> str:
-    """Return what the operating system said, in its words."""
-    return error.strerror or str(error) or type(error).__name__
+def warn(message: str) -> None:
+    """Issue a `RedundancyWarning` at the line outside this package that led here."""
+    level, frame = 1, sys._getframe()  # noqa: SLF001 - as warnings itself finds the caller's frame
+    while frame.f_back and frame.f_globals.get("__package__") == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, RedundancyWarning, stacklevel=level)
+
+
+def why(error: Exception) -> str:
+    """Return what went wrong, if the operating system said it, in its words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextmanager
+def typed(doing: str, **facts: Any) -> Iterator[None]:
+    """Turn what the operating system refuses while `doing` into a typed error."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, RedundictError):
+            raise
+        raise refusal(error, doing, **facts) from error
 
 
 def refusal(error: OSError, doing: str, **facts: Any) -> RedundictError:

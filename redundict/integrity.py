@@ -51,6 +51,7 @@ class Recovery:
     found: dict[str, str]
     healed: tuple[str, ...]
     failures: dict[str, str]
+    action: str  #: The command that shows more.
 
     @property
     def newest_lost(self) -> bool:
@@ -69,7 +70,10 @@ class Recovery:
             loaded += "; a newer one may have been lost"
         healed = f"; healed: {', '.join(self.healed)}" if self.healed else ""
         failed = "; ".join(f"{name} could not be: {why}" for name, why in self.failures.items())
-        return f"{self.path}: {self.state} ({found}): {loaded}{healed}" + (failed and f"; {failed}")
+        check = "" if self.complete else f". Look at it with: {self.action}"
+        return f"{self.path}: {self.state} ({found}): {loaded}{healed}" + (
+            (failed and f"; {failed}") + check
+        )
 
 
 def check(path: str | os.PathLike[str], *, folders: Folders | None = None) -> Report:
@@ -80,16 +84,18 @@ def check(path: str | os.PathLike[str], *, folders: Folders | None = None) -> Re
     `NewerVersionError`. Damage is not an error here: it is in the report.
     """
     path = os.path.abspath(os.fspath(path))
-    layout, seen = survey.patiently(lambda: survey.discover(path, folders), lambda found: found[1])
+    layout, seen = survey.patiently(
+        lambda: survey.discover(path, folders), lambda found: found[1], slots.KEEP
+    )
     if all(slot.state is SlotState.MISSING for slot in seen):
         raise not_found(path)
     survey.refuse_if_denied(layout, seen)
     survivor = next(iter(slots.by_claim(seen)), None)
-    state = slots.judge(seen, survivor)
+    state = slots.judge(seen, survivor, layout.keep)
     if survivor is None:
         flaws = {slot.name: slot.reason for slot in seen if slot.state is not SlotState.MISSING}
     else:
-        flaws = {slot.name: reason for slot, reason in slots.flaws(seen, survivor)}
+        flaws = {slot.name: reason for slot, reason in slots.flaws(seen, survivor, layout.keep)}
     pair = slots.diverged(seen)
     return Report(
         path=path,
@@ -136,18 +142,20 @@ def _action(layout: Layout, state: StoreState, pair: tuple[Slot, Slot] | None) -
     return None if state is StoreState.HEALTHY else layout.command("repair")
 
 
-def recovery_of(path: str, loaded: Loaded, healed: Healed) -> Recovery | None:
+def recovery_of(loaded: Loaded, healed: Healed) -> Recovery | None:
     """Return what was wrong with what was loaded, None if nothing was."""
     if loaded.survivor is None:
         return None
-    flaws = slots.flaws(loaded.slots, loaded.survivor)
+    keep = loaded.layout.keep
+    flaws = slots.flaws(loaded.slots, loaded.survivor, keep)
     if not flaws:
         return None
     return Recovery(
-        path=path,
-        state=slots.judge(loaded.slots, loaded.survivor),
+        path=loaded.layout.path,
+        state=slots.judge(loaded.slots, loaded.survivor, keep),
         generation=loaded.survivor.generation,
         found={slot.name: reason for slot, reason in flaws},
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
+        action=loaded.layout.command("check"),
     )

@@ -1,13 +1,14 @@
 """The load path: the newest generation that verifies, for every reader alike. Takes no lock.
 
 Trailers first, then the newest payload; the next copy is read only if that one fails. Invariants:
-an older generation never passes silently for one that may not be looked at, and no store is taken
-for empty unless no slot of any copy exists.
+an older generation never passes silently for one that could not be read, and no store is taken for
+empty unless no slot of any copy exists.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from . import durable, errors, slots, survey
 from .slots import Generation, Layout, Slot, SlotState
@@ -17,6 +18,7 @@ from .slots import Generation, Layout, Slot, SlotState
 class Loaded:
     """The survivor (None: no slot of any copy exists), and every slot as it was seen."""
 
+    layout: Layout
     survivor: Slot | None
     payload: bytes
     payload_digest: bytes
@@ -38,32 +40,44 @@ def load(layout: Layout, generation: int | None = None) -> Loaded:
     """Return the survivor's payload, or that of `generation`.
 
     Raises `LostError` if slots exist and none verifies, `NotFoundError` if none holds
-    `generation`, `AccessError` if every copy has a slot that may not be looked at, and
-    `NewerVersionError`. A slot that a writer is at work on is looked at again.
+    `generation`, `AccessError` if every copy has a slot that cannot be read for lack of permission,
+    and `NewerVersionError`. A slot that a writer is at work on is looked at again.
     """
-    loaded = survey.patiently(lambda: _load(layout, generation), lambda seen: seen.slots)
-    return _refuse_lost(layout, loaded, generation)
+    loaded = survey.patiently(
+        lambda: _load(layout, generation), lambda seen: seen.slots, layout.keep
+    )
+    return _refuse_lost(loaded, generation)
 
 
-def load_locked(layout: Layout, generation: int | None = None) -> Loaded:
-    """Do what `load` does, for the writer: nobody else can be at work on a slot."""
-    return _refuse_lost(layout, _load(layout, generation), generation)
+def load_locked(
+    layout: Layout, generation: int | None = None, *, distrusted: Collection[str] = ()
+) -> Loaded:
+    """Do what `load` does, for the writer: nobody else can be at work on a slot.
+
+    The slots at the `distrusted` paths are taken for torn, whatever they look like.
+    """
+    return _refuse_lost(_load(layout, generation, distrusted), generation)
 
 
-def _load(layout: Layout, generation: int | None) -> Loaded:
-    seen = {(slot.copy, slot.index): slot for slot in survey.survey(layout)}
+def _load(layout: Layout, generation: int | None, distrusted: Collection[str] = ()) -> Loaded:
+    seen = {slot.path: slot for slot in survey.survey(layout)}
+    for path in seen.keys() & distrusted:
+        reason = "its last write was not completed"
+        seen[path] = replace(seen[path], state=SlotState.TORN, trailer=None, reason=reason)
     survey.refuse_if_denied(layout, seen.values())
     for claim in slots.by_claim(seen.values()):
         if generation in (None, claim.generation):
             slot, verified = survey.verify(claim)
-            seen[slot.copy, slot.index] = slot
-            if verified:
+            seen[slot.path] = slot
+            if verified and generation in (None, slot.generation):
                 content = verified.payload, verified.payload_digest, verified.trailer.format
-                return Loaded(slot, *content, tuple(seen.values()))
-    return Loaded(None, b"", b"", "", tuple(seen.values()))
+                return Loaded(layout, slot, *content, tuple(seen.values()))
+    survey.refuse_if_denied(layout, seen.values())
+    return Loaded(layout, None, b"", b"", "", tuple(seen.values()))
 
 
-def _refuse_lost(layout: Layout, loaded: Loaded, generation: int | None) -> Loaded:
+def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
+    layout = loaded.layout
     if loaded.survivor:
         return loaded
     if generation is not None:

@@ -1,12 +1,14 @@
 """One writer at a time: the one module that knows filelock.
 
 The lock is the kernel's own on `NAME.lock` (flock, LockFileEx), so a process that dies lets go of
-it; the file stays. Its holder writes who it is into it, for `LockedError`. filelock is imported
-with the first lock that is taken: readers never need it. Knows no slots and no generations.
+it; the file stays. Its holder writes who it is into it, for `LockedError`, and on letting go, which
+generation it left settled on the medium. filelock is imported with the first lock that is taken:
+readers never need it. Knows no slots.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -18,30 +20,30 @@ from . import errors
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-_PATIENCE: Final = (0.0, 0.01, 0.05)  #: Seconds: a new holder may not have written its name yet.
-_NAMES: Final = ("pid", "host", "since")
+_PATIENCE: Final = (0.0, 0.01, 0.05)  #: Seconds: a new holder may not have written its note yet.
+_LIMIT: Final = 4096  #: Bytes of a note that are read.
+_HOLDER: Final = ("pid", "host", "since")
+_SETTLED: Final = ("settled", "inode")  #: A note that was copied with its file has another inode.
 
 
-def encode_holder(pid: int, host: str, since: datetime) -> bytes:
-    """Return what a holder writes into the lock file.
+def encode_note(**fields: object) -> bytes:
+    """Return what stands in a lock file.
 
     The first byte is the one that Windows locks against reading, so it says nothing.
     """
-    values = (pid, host, since.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    return b"\n" + "".join(f"{k}={v}\n" for k, v in zip(_NAMES, values, strict=True)).encode()
+    return b"\n" + "".join(f"{name}={value}\n" for name, value in fields.items()).encode()
 
 
-def parse_holder(text: bytes) -> dict[str, str]:
-    """Return the fields of a holder's note, as far as there are any.
+def parse_note(text: bytes) -> dict[str, str]:
+    """Return the fields of a note, as far as there are any.
 
-    >>> parse_holder(encode_holder(7, "box", datetime(2026, 1, 2, tzinfo=UTC)))
-    {'pid': '7', 'host': 'box', 'since': '2026-01-02T00:00:00Z'}
-    >>> parse_holder(b"who knows")
+    >>> parse_note(encode_note(pid=7, host="box"))
+    {'pid': '7', 'host': 'box'}
+    >>> parse_note(b"who knows")
     {}
     """
     lines = (line.partition("=") for line in text.decode("utf-8", "replace").splitlines())
-    found = {name: value for name, _, value in lines if name in _NAMES and value}
-    return found if found.get("pid", "").isdecimal() else {}
+    return {name: value for name, _, value in lines if name in _HOLDER + _SETTLED and value}
 
 
 class WriterLock:
@@ -52,6 +54,8 @@ class WriterLock:
         self._store = store
         self._mode = mode
         self._lock: BaseFileLock | None = None
+        self._fd: int | None = None
+        self.settled = ""  #: The digest that the last holder left on the medium; '' if unknown.
 
     @property
     def held(self) -> bool:
@@ -73,10 +77,12 @@ class WriterLock:
             thread_local=False,
             preserve_lock_file=True,
             fallback_to_soft=False,
-            on_acquired=_write_note,
+            on_acquired=self._take_note,
             mode=-1 if self._mode is None else self._mode | 0o600,  # -1: the umask's
         )
         try:
+            # filelock would make the folder: what is absent may be a disk that is not mounted.
+            os.stat(os.path.dirname(self._path))
             lock.acquire(timeout=timeout, poll_interval=0.01)
         except Timeout:
             raise self._locked() from None
@@ -90,34 +96,50 @@ class WriterLock:
             ) from error
         self._lock = lock
 
-    def release(self) -> None:
-        """Let go of the lock; do nothing if it is not held."""
+    def release(self, settled: str = "") -> None:
+        """Let go of the lock; do nothing if it is not held.
+
+        `settled` is the digest of the generation that is on the medium in every copy, if it is: the
+        next holder need not make sure of that again.
+        """
         if self._lock is not None:
+            if settled and self._fd is not None:
+                _write_note(self._fd, settled=settled, inode=os.fstat(self._fd).st_ino)
             self._lock.release()
-            self._lock = None
+            self._lock = self._fd = None
+
+    def _take_note(self, fd: int) -> None:
+        """Read what the last holder left, and write who holds the lock now."""
+        self._fd, self.settled = fd, ""
+        os.lseek(fd, 0, os.SEEK_SET)
+        note = parse_note(os.read(fd, _LIMIT))
+        if note.get("inode") == str(os.fstat(fd).st_ino):
+            self.settled = note.get("settled", "")
+        since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        _write_note(fd, pid=os.getpid(), host=socket.gethostname(), since=since)
 
     def _locked(self) -> errors.LockedError:
-        holder = _read_note(self._path)
-        pid = int(holder["pid"]) if holder else None
-        who = (
-            f"by process {pid} on {holder['host']} since {holder['since']}" if holder else "already"
-        )
+        note = _read_note(self._path)
+        pid = int(note["pid"]) if note.get("pid", "").isdecimal() else None
+        who = f"by process {pid} on {note.get('host')} since {note.get('since')}"
         return errors.LockedError(
-            f"the store is open for writing {who}",
+            f"the store is open for writing {who if pid else 'already'}",
             path=self._store,
             safe="nothing was changed",
             action="close that program, wait for it with timeout=, or open with flag 'r' to read",
             pid=pid,
-            host=holder.get("host"),
-            since=holder.get("since"),
+            host=note.get("host"),
+            since=note.get("since"),
         )
 
 
-def _write_note(fd: int) -> None:
-    note = encode_holder(os.getpid(), socket.gethostname(), datetime.now(UTC))
-    os.lseek(fd, 0, os.SEEK_SET)
-    os.write(fd, note)
-    os.ftruncate(fd, len(note))
+def _write_note(fd: int, **fields: object) -> None:
+    """Write a note; it is a help and no more, so a full disk must not stop the store."""
+    note = encode_note(**fields)
+    with contextlib.suppress(OSError):
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, note)
+        os.ftruncate(fd, len(note))
 
 
 def _read_note(path: str) -> dict[str, str]:
@@ -127,9 +149,9 @@ def _read_note(path: str) -> dict[str, str]:
         try:
             with open(path, "rb", buffering=0) as file:
                 file.seek(1)
-                holder = parse_holder(file.read(4096))
+                note = parse_note(file.read(_LIMIT))
         except OSError:
             continue
-        if len(holder) == len(_NAMES):
-            return holder
+        if note.keys() >= set(_HOLDER):
+            return note
     return {}

@@ -10,16 +10,15 @@ from __future__ import annotations
 import copy
 import functools
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Self
 
-from . import durable, errors, loading, serializers, survey
+from . import durable, errors, loading, serializers
 from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
-from .recovery import put_aside_unverifiable
-from .slots import Generation, Layout
+from .recovery import put_lost_aside
+from .slots import COPIES, KEEP, Generation, Layout
 from .store import Healed, Store
 from .survey import Folders
 
@@ -45,7 +44,6 @@ class RedunDict(dict[Any, Any]):
     path: str
     flag: str
     format: str
-    generation: int  #: The number of the one last loaded or committed; 0 before the first.
     recovery: Recovery | None
 
     def __init__(
@@ -55,8 +53,8 @@ class RedunDict(dict[Any, Any]):
         mode: int | None = None,
         *,
         format: object = "json",
-        copies: int | Folders = 2,
-        keep: int = 2,
+        copies: int | Folders = COPIES,
+        keep: int = KEEP,
         defaults: Mapping[Any, Any] | None = None,
         timeout: float = 0.0,
     ) -> None:
@@ -71,18 +69,23 @@ class RedunDict(dict[Any, Any]):
         self.path = self._layout.path
         self.flag = flag
         self.format = self._serializer.name
-        self.generation = 0
         self.recovery = None
+        self._must_commit = True  # what is in memory is not what was loaded or committed last
         if flag != "r":
             self._store.lock.acquire(timeout)
         try:
-            self._load()
+            self._open(afresh=flag == "n")
+            for key, value in (defaults or {}).items():
+                if key not in self:
+                    self[key] = copy.deepcopy(value)
         except BaseException:
-            self._store.lock.release()
+            self._store.release()
             raise
-        for key, value in (defaults or {}).items():
-            if key not in self:
-                self[key] = copy.deepcopy(value)
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation last loaded or committed; 0 before the first."""
+        return self._store.generation
 
     def sync(self) -> int:
         """Commit the state; return its generation once that is durable.
@@ -106,7 +109,7 @@ class RedunDict(dict[Any, Any]):
 
     def reload(self) -> int:
         """Take the newest generation from disk in place of what is in memory; return its number."""
-        self._load()
+        self._open()
         return self.generation
 
     def generations(self) -> list[Generation]:
@@ -119,11 +122,12 @@ class RedunDict(dict[Any, Any]):
         `to` is the generation before the present one by default. What is in memory and was not
         committed is given up; what was committed stays, so a rollback can be rolled back.
         """
-        self._refuse_read_only()
+        self._prepare_to_write()
         before = loading.previous(self._layout, self.generation) if to is None else to
         loaded = loading.load_locked(self._layout, before)
         state = self._decoded(loaded)
-        self.generation = self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+        self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+        self._must_commit = False
         self._replace(state)
         return self.generation
 
@@ -166,29 +170,23 @@ class RedunDict(dict[Any, Any]):
         # A copy or a pickle is a plain dict: there is one writer to a store.
         return dict, (dict(self),)
 
-    def _load(self) -> None:
-        """Take the newest generation, or what the recipe left, into memory."""
-        loaded, healed = self._open()
-        if self.flag == "n":
-            self._store.forget()
-        else:
-            state = self._starting_state() if loaded.is_empty else self._decoded(loaded)
-            self._replace(state)
-        self.generation = loaded.generation
-        self.recovery = recovery_of(self.path, loaded, healed)
-        if self.recovery and not self.recovery.complete:
-            warnings.warn(str(self.recovery), errors.RedundancyWarning, stacklevel=4)
-
-    def _open(self) -> tuple[Loaded, Healed]:
+    def _open(self, *, afresh: bool = False) -> None:
+        """Take the newest generation into memory, or what the recipe left; `afresh`: nothing."""
+        store = self._store.again()
         if self.flag == "r":
-            return loading.load(self._layout), Healed()
-        try:
-            return self._store.open()
-        except errors.LostError:
-            if self.flag != "n":
-                raise
-            put_aside_unverifiable(self._layout)
-            return self._store.open()
+            loaded, healed = loading.load(self._layout), Healed()
+            store.generation = loaded.generation
+        else:
+            self._prepare_to_write()
+            if afresh:
+                put_lost_aside(self._layout)
+            loaded, healed = store.open()
+        if not afresh:
+            self._replace(self._starting_state() if loaded.is_empty else self._decoded(loaded))
+        self._store, self._must_commit = store, afresh or loaded.is_empty
+        self.recovery = recovery_of(loaded, healed)
+        if self.recovery and not self.recovery.complete:
+            errors.warn(str(self.recovery))
 
     def _starting_state(self) -> dict[Any, Any]:
         """Return what a store without a slot starts with: a plain file's content, or nothing."""
@@ -221,24 +219,28 @@ class RedunDict(dict[Any, Any]):
 
     def _commit(self) -> bytes:
         """Commit the state and return its payload."""
-        self._refuse_read_only()
+        self._prepare_to_write()
         try:
             payload = self._serializer.encode(self)
         except errors.FormatError as error:
             error.path = self.path
             raise
-        self.generation = self._store.commit(payload, self.format)
+        self._store.commit(payload, self.format, even_if_unchanged=self._must_commit)
+        self._must_commit = False
         return payload
 
     def _replace(self, state: dict[Any, Any]) -> None:
-        self.clear()
-        self.update(state)
+        try:
+            self.clear()
+        finally:  # an interrupt between the two must not leave an empty state to be committed
+            self.update(state)
 
     def _release(self) -> None:
-        self._store.lock.release()
+        self._store.release()
         self.__class__ = _closed(type(self))
 
-    def _refuse_read_only(self) -> None:
+    def _prepare_to_write(self) -> None:
+        """Do what has to come before the store may be written to."""
         if self.flag == "r":
             raise errors.ReadOnlyError(
                 "it was opened with flag 'r'",
@@ -305,7 +307,7 @@ def load(
     The format is what the slot says, if that is JSON or CSV; any other, pickle above all, only if
     `format` asks for it. Raises `NotFoundError`, `LostError`, `AccessError`, `FormatError`.
     """
-    layout = survey.layout_of(os.fsdecode(path), folders)
+    layout = Layout.of(os.fsdecode(path), folders or COPIES, KEEP)
     loaded = loading.load(layout, generation)
     if loaded.is_empty:
         content = plain_file(layout.path)

@@ -37,24 +37,37 @@ class PermaDict(RedunDict):
     ) -> None:
         super().__init__(filename, flag, mode, format=format)
         self.filename = filename
-        self.update(*args, **kwds)
+        try:
+            self.update(*args, **kwds)
+        except BaseException:
+            self._release()
+            raise
 
     def sync(self) -> int:
         """Commit the state, as `RedunDict.sync`; with flag 'r', do nothing."""
-        if self.flag == "r":
+        if self.flag == "r" or self._is_saved():
             return self.generation
-        # After close(): whoever committed meanwhile is noticed (ConflictError).
-        if not self._store.lock.held:
-            self._store.lock.acquire()
         return super().sync()
 
     def close(self) -> None:
         """Commit the state and let others write; the dict can still be used."""
         self.sync()
-        self._store.lock.release()
+        self._release()
+
+    def _is_saved(self) -> bool:
+        """Tell whether the dict was closed and has not changed since."""
+        if self._store.lock.held:
+            return False
+        return self._store.holds(self._serializer.encode(self), self.format)
+
+    def _prepare_to_write(self) -> None:
+        super()._prepare_to_write()
+        # After close(): whoever committed meanwhile is noticed (ConflictError).
+        if not self._store.lock.held:
+            self._store.lock.acquire()
 
     def _release(self) -> None:
-        self._store.lock.release()
+        self._store.release()
 
     def _starting_state(self) -> dict[Any, Any]:
         try:

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from . import durable, integrity, loading, slots, survey
-from .locking import WriterLock
-from .slots import Layout, Slot, SlotState, StoreState
+from . import durable, errors, integrity, loading, slots, survey
+from .slots import Layout, Slot, SlotState
 from .store import Store, divergence
 from .survey import Folders
 
@@ -41,16 +40,19 @@ def repair(
 
     Where no copy of a generation verifies, the survivor is committed once more in its place. If
     two copies have diverged, `prefer` (a copy's letter) says which one stands. Raises `LostError`,
-    with nothing touched, if no slot verifies; `NotFoundError`, `LockedError`, `DivergedError`.
+    with nothing touched, if no slot verifies; `NotFoundError`, `LockedError`, `DivergedError`,
+    `StorageError`. If the power goes meanwhile, the survivor loads; repair again.
     """
-    with _locked(path, folders, timeout) as (layout, found):
-        if not slots.by_claim(found):
-            raise survey.lost(layout, found)
+    with _locked(path, folders, timeout) as store:
+        layout, found = survey.discover(store.layout.path, folders)
         survey.refuse_if_denied(layout, found)
+        if not any(slot.sound for slot in found):
+            raise survey.lost(layout, found)
         aside: dict[str, str] = {}
-        rewritten = _rewrite(_settle_divergence(layout, found, prefer, aside), aside)
-        committed = _fill(layout, folders)
-        report = integrity.check(layout.path, folders=folders)
+        found = _settle_divergence(layout, found, prefer, aside)
+        rewritten = _rewrite(layout, found, aside)
+        committed = _fill(store)
+    report = integrity.check(layout.path, folders=folders)
     return Repaired(layout.path, aside, tuple(rewritten), committed, report)
 
 
@@ -65,35 +67,37 @@ def rollback(
 
     Raises `NotFoundError` if no copy of it verifies, and what opening for writing raises.
     """
-    with _locked(path, folders, timeout) as (layout, _):
-        store = Store(layout)
+    with _locked(path, folders, timeout) as store:
         store.open()
-        before = loading.previous(layout, store.generation) if to is None else to
-        target = loading.load_locked(layout, before)
+        before = loading.previous(store.layout, store.generation) if to is None else to
+        target = loading.load_locked(store.layout, before)
         return store.commit(target.payload, target.format, even_if_unchanged=True)
 
 
-def put_aside_unverifiable(layout: Layout) -> None:
-    """Rename every slot that is there and does not verify, so that a lost store can start anew."""
-    for slot in survey.survey_verified(layout):
-        if not slot.sound and slot.state is not SlotState.MISSING:
-            durable.put_aside(slot.path)
+def put_lost_aside(layout: Layout) -> None:
+    """Rename the slots of a lost store, so that it can start anew; touch no other store's."""
+    found = survey.survey_verified(layout)
+    survey.refuse_if_denied(layout, found)
+    if not any(slot.sound for slot in found):
+        for slot in found:
+            if slot.state is not SlotState.MISSING:
+                _put_aside(slot, {})
 
 
 @contextmanager
 def _locked(
     path: str | os.PathLike[str], folders: Folders | None, timeout: float
-) -> Iterator[tuple[Layout, list[Slot]]]:
-    """Hold the store's lock, and yield what is there; never make a lock where there is no store."""
+) -> Iterator[Store]:
+    """Hold the store's lock, and yield the store; never make a lock where there is no store."""
     layout, found = survey.discover(os.fspath(path), folders)
     if all(slot.state is SlotState.MISSING for slot in found):
         raise integrity.not_found(layout.path)
-    lock = WriterLock(layout.lock_path, layout.path)
-    lock.acquire(timeout)
+    store = Store(layout)
+    store.lock.acquire(timeout)
     try:
-        yield survey.discover(layout.path, folders)
+        yield store
     finally:
-        lock.release()
+        store.release()
 
 
 def _settle_divergence(
@@ -102,46 +106,49 @@ def _settle_divergence(
     """Put aside, of each pair that diverged, what is not in the preferred copy."""
     while pair := slots.diverged(found):
         unwanted = [slot for slot in pair if slot.letter != prefer]
-        if len(unwanted) == len(pair):
+        if len(unwanted) != 1:
             raise divergence(layout, *pair)
         found = [_put_aside(slot, aside) if slot in unwanted else slot for slot in found]
     return found
 
 
-def _rewrite(found: list[Slot], aside: dict[str, str]) -> list[str]:
-    """Give each flawed slot the bytes of a sibling that verifies; return the names of those slots.
+def _rewrite(layout: Layout, found: list[Slot], aside: dict[str, str]) -> list[str]:
+    """Give each flawed slot what it should hold, from a slot that verifies; return their names.
 
-    If the power goes between the two steps, the slot is missing: its sibling still verifies.
+    If the power goes between the two steps, the slot is missing: another one holds the same.
     """
     rewritten = []
-    for slot, _ in slots.flaws(found, slots.by_claim(found)[0]):
-        siblings = slots.by_claim(other for other in found if other.index == slot.index)
-        if slot.state is not SlotState.MISSING:
-            _put_aside(slot, aside)
-        if siblings:
-            durable.overwrite(
-                slot.path,
-                [durable.read(siblings[0].path).data],
-                mode_if_new=siblings[0].mode,
-                sync_name=True,
-            )
-            rewritten.append(slot.name)
+    wanted = slots.homes(found)
+    for slot, _ in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
+        want = wanted.get(slot.index)
+        with errors.typed(f"{slot.name} cannot be rewritten", path=layout.path, slot=slot.name):
+            content = want and survey.content_of(want)
+            if slot.state is not SlotState.MISSING:
+                _put_aside(slot, aside)
+            if want and content:
+                durable.overwrite(slot.path, [content], mode_if_new=want.mode)
+                rewritten.append(slot.name)
     return rewritten
 
 
 def _put_aside(slot: Slot, aside: dict[str, str]) -> Slot:
-    aside[slot.name] = os.path.basename(durable.put_aside(slot.path))
+    with errors.typed(f"{slot.name} cannot be put aside", path=slot.path, slot=slot.name):
+        aside[slot.name] = os.path.basename(durable.put_aside(slot.path))
     return replace(slot, state=SlotState.MISSING, trailer=None, reason="put aside")
 
 
-def _fill(layout: Layout, folders: Folders | None) -> int | None:
-    """Commit the survivor again where a generation is gone for good; return its last number."""
+def _fill(store: Store) -> int | None:
+    """Commit the survivor again where a generation is gone for good; return its last number.
+
+    Each commit goes to a slot that is gone, since those come first: no older generation is lost.
+    """
     committed = None
-    for _ in range(layout.keep):
-        found = survey.discover(layout.path, folders)[1]
-        if slots.judge(found, slots.by_claim(found)[0]) is StoreState.HEALTHY:
+    loaded, _ = store.open()
+    for _ in range(store.layout.keep):
+        found = survey.survey_verified(store.layout)
+        survivor = slots.by_claim(found)[0]
+        gone = {slot.index for slot, _ in slots.flaws(found, survivor, store.layout.keep)}
+        if not gone - slots.homes(found).keys():
             break
-        store = Store(layout)
-        survivor, _ = store.open()
-        committed = store.commit(survivor.payload, survivor.format, even_if_unchanged=True)
+        committed = store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
     return committed

@@ -2,6 +2,8 @@
 
 A slot is one file of one copy, `NAME.a0`: copy letter, slot index. What is known of each is a
 `Slot`; everything here is decided from a collection of them, and nothing here reads or writes.
+A slot is *sound* if nothing is known against it; a generation's *home* is the index at which every
+copy should hold it; a *flaw* is a slot that is not as it should be.
 
 Invariants: a victim never has the survivor's home index; a damaged trailer counts for nothing but
 the wording of a report; names are hints, trailers are truth.
@@ -21,6 +23,8 @@ from typing import Final
 
 from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, NO_PARENT, Trailer
 
+COPIES: Final = 2  #: By default.
+KEEP: Final = 2  #: By default.
 LETTERS: Final = string.ascii_lowercase[:MAX_COPIES]
 
 
@@ -57,6 +61,7 @@ class Slot:
     denied: bool = False  #: We may not look, so it might hold anything, even what is newest.
     modified: float = 0.0  #: When the file last changed, seconds since the epoch.
     mode: int | None = None  #: Permission bits.
+    extra: bool = False  #: Of a copy that is not in the layout: read, and never written.
 
     @property
     def letter(self) -> str:
@@ -148,7 +153,7 @@ class Layout:
 def by_claim(slots: Iterable[Slot]) -> list[Slot]:
     """Return the sound slots in the order in which to try them: newest first, then copy A."""
     sound = [slot for slot in slots if slot.sound]
-    return sorted(sound, key=lambda slot: (-slot.generation, slot.copy, slot.index))
+    return sorted(sound, key=lambda slot: (-slot.generation, slot.extra, slot.copy, slot.index))
 
 
 def diverged(slots: Iterable[Slot]) -> tuple[Slot, Slot] | None:
@@ -167,10 +172,10 @@ def choose_victim(slots: Iterable[Slot], survivor: Slot | None, keep: int) -> in
     Never the survivor's home index. An index of which another copy holds the survivor too (files
     were swapped by hand) is taken only if there is no other; one that cannot be written, likewise.
     """
-    slots = list(slots)
+    own = [slot for slot in slots if not slot.extra]
 
     def cost(index: int) -> tuple[bool, bool, int, int]:
-        here = [slot for slot in slots if slot.index == index]
+        here = [slot for slot in own if slot.index == index]
         holds_survivor = survivor is not None and any(slot.holds(survivor) for slot in here)
         unwritable = bool(here) and all(slot.state is SlotState.FOREIGN for slot in here)
         newest = max((slot.generation for slot in here), default=0)
@@ -180,67 +185,71 @@ def choose_victim(slots: Iterable[Slot], survivor: Slot | None, keep: int) -> in
     return min((index for index in range(keep) if index != home), key=cost)
 
 
-def flaws(slots: Sequence[Slot], survivor: Slot) -> list[tuple[Slot, str]]:
-    """Return the slots that are not as they should be, each with what is wrong with it."""
-    found = []
-    for here in _by_index(slots):
-        best = _best(here)
-        if best is None and not _is_expected(here, slots, survivor):
-            continue
-        for slot in here:
-            if not slot.sound:
-                found.append((slot, slot.reason))
-            elif best and slot.generation < best.generation:
-                found.append((slot, f"holds generation {slot.generation}, not {best.generation}"))
-            elif best and not slot.holds(best):
-                found.append((slot, f"holds another generation {slot.generation} than {best.name}"))
+def homes(slots: Iterable[Slot]) -> dict[int, Slot]:
+    """Return, by index, the slot that every copy's slot of that index should equal.
+
+    Each generation, newest first, has its home where the first copy that holds it has it, unless a
+    newer one is at home there.
+    """
+    own = [slot for slot in slots if not slot.extra]
+    newest = by_claim(slots)[:1]  # the survivor may be in a copy that is no longer one of ours
+    found: dict[int, Slot] = {}
+    for slot in newest + by_claim(own):
+        if slot.index not in found and not any(slot.holds(other) for other in found.values()):
+            found[slot.index] = slot
     return found
 
 
-def judge(slots: Sequence[Slot], survivor: Slot | None) -> StoreState:
+def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[tuple[Slot, str]]:
+    """Return the slots that are not as they should be, each with what is wrong with it."""
+    wanted = homes(slots)
+    expected = _expected_indexes(slots, survivor, keep)
+    found = []
+    for slot in slots:
+        want = wanted.get(slot.index)
+        if slot.extra or (want is None and slot.index not in expected):
+            continue
+        if not slot.sound:
+            found.append((slot, slot.reason))
+        elif want and not slot.holds(want):
+            found.append((slot, f"holds generation {slot.generation}, not {want.generation}"))
+    if pair := diverged(slots):
+        found.append((pair[1], f"differs from {pair[0].name}, of the same generation"))
+    return found
+
+
+def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState:
     """Return what the slots of a store amount to, given the survivor among them."""
     if survivor is None:
         return StoreState.LOST
-    if not flaws(slots, survivor):
+    found = [slot for slot, _ in flaws(slots, survivor, keep)]
+    if not found:
         return StoreState.HEALTHY
-    gone = [here for here in _by_index(slots) if _best(here) is None]
-    if any(_may_be_newer(here, survivor) and _is_expected(here, slots, survivor) for here in gone):
-        return StoreState.ROLLED_BACK
+    wanted = homes(slots)
+    for slot in found:
+        # Here, and only here, a damaged trailer is listened to: it decides how a report is worded.
+        claim = slot.trailer.generation if slot.trailer else None
+        unknown = claim is None and (slot.denied or slot.index not in wanted)
+        if not slot.sound and (unknown or (claim or 0) > survivor.generation):
+            return StoreState.ROLLED_BACK
     return StoreState.DEGRADED
 
 
-def _by_index(slots: Sequence[Slot]) -> list[list[Slot]]:
-    indexes = sorted({slot.index for slot in slots})
-    return [[slot for slot in slots if slot.index == index] for index in indexes]
+def _expected_indexes(slots: Sequence[Slot], survivor: Slot, keep: int) -> set[int]:
+    """Return the indexes that should hold a generation.
 
-
-def _best(here: Sequence[Slot]) -> Slot | None:
-    """Return the slot that the others of its index should equal."""
-    return next(iter(by_claim(here)), None)
-
-
-def _is_expected(here: Sequence[Slot], slots: Sequence[Slot], survivor: Slot) -> bool:
-    """Tell whether an index with no sound slot should have one.
-
-    A young store has not written all its slots yet: an index without any file is expected only if
-    the generation before the survivor is nowhere else.
+    Those with a file; and, unless the store is young and its history complete, those without.
+    Beyond what is kept, what does not verify is not ours to judge.
     """
-    if any(slot.state is not SlotState.MISSING for slot in here):
-        return True
-    if survivor.trailer is None or survivor.trailer.parent == NO_PARENT:
-        return False
-    parent = survivor.trailer.parent
-    found = any(slot.trailer and slot.sound and slot.trailer.as_parent == parent for slot in slots)
-    return here[0].index < survivor.trailer.keep and not found
-
-
-def _may_be_newer(here: Sequence[Slot], survivor: Slot) -> bool:
-    """Tell whether an index with no sound slot may have held something newer than the survivor.
-
-    Here, and only here, a damaged trailer is listened to: it decides how a report is worded.
-    """
-    claims = [slot.trailer.generation for slot in here if slot.trailer]
-    return not claims or max(claims) > survivor.generation
+    own = [slot for slot in slots if not slot.extra]
+    kept = max(keep, survivor.trailer.keep if survivor.trailer else 0)
+    there = {slot.index for slot in own if slot.state is not SlotState.MISSING}
+    oldest, parents = survivor, {s.trailer.as_parent: s for s in slots if s.sound and s.trailer}
+    while oldest.trailer and oldest.trailer.parent in parents:
+        oldest = parents.pop(oldest.trailer.parent)
+    if oldest.trailer and oldest.trailer.parent != NO_PARENT:
+        there |= set(range(oldest.trailer.keep))
+    return there & set(range(kept))
 
 
 @dataclass(frozen=True, slots=True)

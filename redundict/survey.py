@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Final, TypeVar
 
 from . import durable, errors, slots, trailer
-from .slots import Layout, Slot, SlotState
+from .slots import Layout, Slot, SlotState, StoreState
 
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  #: Seconds between a reader's looks.
-_FRESH: Final = 1.0  #: Seconds for which a slot that does not verify may be one being written.
+_FRESH: Final = 1.0  #: Seconds for which what looks wrong may be a writer at work.
 _STARVED: Final = 10.0  #: Seconds after which a reader gives up that never saw a whole slot.
 
 Seen = TypeVar("Seen")
 Folders = Sequence[str | os.PathLike[str]]
 
 
-def look(layout: Layout, copy: int, index: int) -> Slot:
-    """Return what a slot claims.
+def look(slot: Slot) -> Slot:
+    """Return what a slot claims now.
 
     Raises `NewerVersionError`, and `StorageError` if the process is out of handles or memory.
     """
-    path = layout.slot_path(copy, index)
-    slot = Slot(copy, index, path, SlotState.MISSING, reason="missing")
+    slot = replace(slot, state=SlotState.MISSING, reason="missing", trailer=None, denied=False)
     try:
-        tail = durable.read(path, trailer.LIMIT)
+        tail = durable.read(slot.path, trailer.LIMIT)
     except OSError as error:
         return _unreadable(slot, error)
     slot = replace(slot, modified=tail.stat.modified, mode=tail.stat.mode)
@@ -71,54 +70,75 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
     return replace(slot, state=SlotState.VALID, trailer=verified.trailer, reason=""), verified
 
 
-def survey(layout: Layout) -> list[Slot]:
-    """Look at every slot of every copy, those beyond `keep` included; verify none."""
-    indexes = set(range(layout.keep)) | {index for _, index in _on_disk(layout)}
-    return [look(layout, copy, index) for copy in range(layout.copies) for index in sorted(indexes)]
+def content_of(slot: Slot) -> bytes:
+    """Return the bytes of a slot that verified, once they verify again.
 
-
-def survey_verified(layout: Layout) -> list[Slot]:
-    """Look at every slot of every copy, and verify each that has a trailer."""
-    return [verify(slot)[0] if slot.sound else slot for slot in survey(layout)]
-
-
-def layout_of(path: str, folders: Folders | None = None) -> Layout:
-    """Return the layout of the store at `path`, as far as the names of its files tell.
-
-    `folders` are the copies', where they are not all beside `path`.
+    Raises `OSError` if they cannot be read, `TrailerError` if they are not what they were.
     """
-    if folders is not None:
-        return Layout.of(path, folders, trailer.MIN_KEEP)
-    layout = Layout.of(path, len(slots.LETTERS), trailer.MIN_KEEP)
-    copies = 1 + max((copy for copy, _ in _on_disk(layout)), default=0)
-    return replace(layout, folders=layout.folders[:copies])
+    content = durable.read(slot.path).data
+    if trailer.verify(content).trailer != slot.trailer:
+        raise trailer.TrailerError("it is not what it was a moment ago")
+    return content
+
+
+def survey(layout: Layout) -> list[Slot]:
+    """Look at every slot of every copy, those beyond `keep` included; verify none.
+
+    What lies beside them, of copies that the layout does not have, is looked at as well: it may be
+    newer. It counts only if it has a trailer, since a stranger's file may have such a name.
+    """
+    on_disk = _on_disk(layout)
+    indexes = set(range(layout.keep)) | {index for _, _, index in on_disk}
+    own = {
+        layout.slot_path(copy, index): (copy, index)
+        for copy in range(layout.copies)
+        for index in sorted(indexes)
+    }
+    seen = [look(Slot(*place, path, SlotState.MISSING)) for path, place in own.items()]
+    extra = [
+        look(Slot(copy, index, path, SlotState.MISSING, extra=True))
+        for path, copy, index in on_disk
+        if path not in own
+    ]
+    return seen + [slot for slot in extra if slot.sound]
+
+
+def survey_verified(layout: Layout, known: Collection[Slot] = ()) -> list[Slot]:
+    """Look at every slot and verify each that has a trailer, but for those `known` already."""
+    before = {slot.path: replace(slot, extra=False) for slot in known}
+    return [
+        replace(before[slot.path], extra=slot.extra)
+        if slot.path in before
+        else (verify(slot)[0] if slot.sound else slot)
+        for slot in survey(layout)
+    ]
 
 
 def discover(path: str, folders: Folders | None = None) -> tuple[Layout, list[Slot]]:
     """Return the layout of the store at `path`, from its files alone, and its slots, verified.
 
     How many copies and generations there should be is what the newest slot that verifies says, so
-    that a copy of which every file is gone is missed.
+    that a copy of which every file is gone is missed. `folders` are the copies', where they are not
+    all beside `path`.
     """
-    layout = layout_of(path, folders)
+    layout = Layout.of(path, folders or slots.COPIES, slots.KEEP)
     found = survey_verified(layout)
     newest = next(iter(slots.by_claim(found)), None)
     if newest is None or newest.trailer is None:
         return layout, found
-    copies = layout.copies if folders else max(layout.copies, newest.trailer.copies)
-    layout = Layout.of(layout.path, folders or copies, newest.trailer.keep)
-    seen = {(slot.copy, slot.index) for slot in found}
-    return layout, found + [s for s in survey(layout) if (s.copy, s.index) not in seen]
+    layout = Layout.of(path, folders or newest.trailer.copies, newest.trailer.keep)
+    return layout, survey_verified(layout, known=found)
 
 
-def refuse_if_denied(layout: Layout, seen: Iterable[Slot]) -> None:
-    """Raise `AccessError` if no copy could be looked at in full.
+def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:
+    """Raise `AccessError` if no copy could be looked at in full, or nothing that could is sound.
 
     What was not seen may be what is newest: an older generation must not pass for it, and no store
-    that cannot be read may pass for an empty one.
+    that cannot be read may pass for a lost or an empty one.
     """
     denied = [slot for slot in seen if slot.denied]
-    if {slot.copy for slot in denied} == set(range(layout.copies)):
+    in_every_copy = {slot.copy for slot in denied} == set(range(layout.copies))
+    if denied and (in_every_copy or not any(slot.sound for slot in seen)):
         raise errors.AccessError(
             f"{denied[0].name} {denied[0].reason}",
             path=layout.path,
@@ -128,7 +148,7 @@ def refuse_if_denied(layout: Layout, seen: Iterable[Slot]) -> None:
         )
 
 
-def lost(layout: Layout, seen: Iterable[Slot]) -> errors.LostError:
+def lost(layout: Layout, seen: Collection[Slot]) -> errors.LostError:
     """Return the error for a store of which nothing verifies."""
     reasons = {slot.path: slot.reason for slot in seen if slot.state is not SlotState.MISSING}
     listed = "; ".join(f"{os.path.basename(path)}: {reason}" for path, reason in reasons.items())
@@ -136,42 +156,59 @@ def lost(layout: Layout, seen: Iterable[Slot]) -> errors.LostError:
         f"no slot verifies ({listed})",
         path=layout.path,
         safe="nothing was overwritten; every slot is as it was found",
-        action=f"{layout.command('check')}; restore a slot from a backup, or start anew with "
-        "flag 'n', which puts these slots aside first",
+        action="restore a slot from a backup. Only to start anew: open it with flag 'n', which "
+        "puts these slots aside",
         slots=reasons,
     )
 
 
-def patiently(attempt: Callable[[], Seen], slots_of: Callable[[Seen], Iterable[Slot]]) -> Seen:
+def patiently(
+    attempt: Callable[[], Seen], slots_of: Callable[[Seen], Sequence[Slot]], keep: int
+) -> Seen:
     """Repeat `attempt` while what it saw may be a writer at work, and return what it saw last.
 
-    A slot that does not verify and changed within the last second may be one that is being
-    written. Damage stays, so nothing is waited for where the damage is older than that; a reader
-    that saw no whole slot at all (the writer was faster) waits longer.
+    A store that is not healthy and changed within the last second may be one that is being written.
+    Damage stays, so nothing is waited for where the last change is older; a reader that saw no
+    whole slot at all (the writer was faster) waits longer.
     """
     started = time.monotonic()
     for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
         seen = attempt()
-        found = list(slots_of(seen))
-        bad = [slot for slot in found if slot.state in (SlotState.TORN, SlotState.DAMAGED)]
-        limit = _FRESH if any(slot.sound for slot in found) else _STARVED
-        fresh = any(abs(time.time() - slot.modified) < _FRESH for slot in bad)
+        found = slots_of(seen)
+        survivor = next(iter(slots.by_claim(found)), None)
+        if slots.judge(found, survivor, keep) is StoreState.HEALTHY:
+            break
+        limit = _FRESH if survivor else _STARVED
+        fresh = any(abs(time.time() - slot.modified) < _FRESH for slot in found)
         if not fresh or time.monotonic() - started > limit:
-            return seen
+            break
         time.sleep(pause)
-    raise AssertionError("unreachable: the pauses do not end")
+    return seen
 
 
-def _on_disk(layout: Layout) -> set[tuple[int, int]]:
-    """Return the copies and indexes that the names in the copies' folders stand for."""
-    found = set()
-    for copy, folder in enumerate(layout.folders):
+def _on_disk(layout: Layout) -> list[tuple[str, int, int]]:
+    """Return path, copy and index of each name in the copies' folders that could be a slot's."""
+    found, refused = [], None
+    folders = sorted(set(layout.folders))
+    for folder in folders:
         try:
             names = durable.names(folder)
+        except PermissionError as error:
+            refused = error
+            folders = [other for other in folders if other != folder]
+            continue
         except OSError:
             continue  # looking at the slots themselves says what is wrong
-        found |= {key for name in names if (key := layout.parse(name)) and key[0] == copy}
-    return found
+        found += [(os.path.join(folder, n), *place) for n in names if (place := layout.parse(n))]
+    if refused and not folders:
+        raise errors.refusal(
+            refused,
+            "the folder cannot be listed, so that a slot may be overlooked",
+            path=layout.path,
+            safe="nothing was changed",
+            action="make the folder readable, then try again",
+        ) from refused
+    return sorted(found)
 
 
 def _invalid(slot: Slot, error: trailer.TrailerError) -> Slot:
@@ -197,6 +234,4 @@ def _unreadable(slot: Slot, error: OSError) -> Slot:
             safe="nothing was changed",
             action="close files that this program holds open, then try again",
         ) from error
-    return replace(
-        slot, state=SlotState.FOREIGN, reason=f"may not be looked at: {why}", denied=True
-    )
+    return replace(slot, state=SlotState.FOREIGN, reason=f"cannot be read: {why}", denied=True)

@@ -1,0 +1,49 @@
+"""What every test shares: a path for a store, and an integrity check of what it leaves behind."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import redundict
+
+_SLOT = re.compile(r"(.+)\.[a-z]\d+")
+
+
+def stores_below(folder: str) -> set[str]:
+    """Return the paths of the stores in a folder, however deep."""
+    found = set()
+    for parent, _, names in os.walk(folder):
+        found |= {os.path.join(parent, m[1]) for name in names if (m := _SLOT.fullmatch(name))}
+    return found
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Return a path for a store; nothing is there yet."""
+    return str(tmp_path / "state.json")
+
+
+@pytest.fixture(autouse=True)
+def every_store_left_behind_is_healthy(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[None]:
+    """Check each store below `tmp_path` on teardown.
+
+    A test marked `damages` leaves damage on purpose; even then a check raises typed errors only.
+    """
+    yield
+    if "fs" in request.fixturenames:  # pyfakefs: the files are gone with its file system
+        return
+    for left in stores_below(str(tmp_path)):
+        try:
+            report = redundict.check(left)
+        except redundict.RedundictError:
+            assert request.node.get_closest_marker("damages"), f"{left} cannot be checked"
+            continue
+        if not request.node.get_closest_marker("damages"):
+            assert report.state is redundict.StoreState.HEALTHY, report

@@ -1,0 +1,47 @@
+"""Ways to damage a slot, for every test that needs one. All age the file, so that no reader waits.
+
+A reader looks again at a slot that does not verify and changed within the last second, since a
+writer may be at work on it; a test damages what was written long ago.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+LONG_AGO = 3600
+
+
+def age(path: str) -> None:
+    """Make a file one that was last changed an hour ago."""
+    then = time.time() - LONG_AGO
+    os.utime(path, (then, then))
+
+
+def flip(path: str, offset: int, bits: int = 1) -> None:
+    """Flip bits of the byte at `offset` (negative: from the end)."""
+    with open(path, "r+b") as file:
+        file.seek(offset, os.SEEK_SET if offset >= 0 else os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ bits]))
+    age(path)
+
+
+def truncate(path: str, size: int) -> None:
+    """Cut a file short."""
+    os.truncate(path, size)
+    age(path)
+
+
+def overwrite(path: str, content: bytes) -> None:
+    """Replace a file's content."""
+    with open(path, "wb") as file:
+        file.write(content)
+    age(path)
+
+
+def read(path: str) -> bytes:
+    """Return a file's content."""
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,224 @@
+"""A simulated disk: what a machine may find on its medium after the power went.
+
+It takes the place of `durable.disk`. Reads see the page cache; what is on the medium is a set of
+possibilities, kept sector by sector:
+
+- a write adds the new bytes of each sector it touches to what that sector may hold, until a sync
+  of the file succeeds and leaves that one possibility. So a cut keeps any subset of the sectors
+  that were not synced, in any order, of any of the writes since;
+- the length is kept apart from the content, and `sync_data` does not make it durable (harsher than
+  POSIX asks); a sector that a growing file gained may be NULs;
+- a name is durable once its directory was synced, whatever was done to the file itself;
+- a sync that fails leaves its sectors clean: a later sync that succeeds does not write them (as
+  Linux does). The page cache goes on showing them.
+
+What it does not model: a sector that is torn itself, a medium that reorders across a flush, a
+directory whose sync failed and is not tried again.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+from collections.abc import Callable, Iterator
+from itertools import product
+
+from redundict import durable
+
+Image = tuple[tuple[str, bytes], ...]  #: The files of a medium, sorted by path.
+
+
+class Inode:
+    """A file: what the page cache shows, and what each sector of the medium may hold."""
+
+    def __init__(self, sector: int, content: bytes = b"") -> None:
+        self.sector = sector
+        self.cache = content
+        self.lengths = {len(content)}
+        self.sectors = [{part} for part in self._split(content)]
+        self.dirty: set[int] = set()
+
+    def copy(self) -> Inode:
+        twin = copy.copy(self)
+        twin.lengths = set(self.lengths)
+        twin.sectors = [set(values) for values in self.sectors]
+        twin.dirty = set(self.dirty)
+        return twin
+
+    def write(self, data: bytes, offset: int) -> None:
+        grown = self.cache.ljust(offset, b"\0")
+        self.cache = grown[:offset] + data + grown[offset + len(data) :]
+        self.lengths.add(len(self.cache))
+        first, last = offset // self.sector, (offset + len(data) - 1) // self.sector
+        for number, part in enumerate(self._split(self.cache)):
+            if number == len(self.sectors):
+                self.sectors.append({b"\0" * self.sector})
+            if first <= number <= last:
+                self.sectors[number].add(part)
+                self.dirty.add(number)
+
+    def truncate(self, size: int) -> None:
+        self.cache = self.cache[:size].ljust(size, b"\0")
+        self.lengths.add(size)
+
+    def sync(self, *, length: bool) -> None:
+        parts = self._split(self.cache)
+        for number in self.dirty & set(range(len(parts))):
+            self.sectors[number] = {parts[number]}
+        self.dirty.clear()
+        if length:
+            self.lengths = {len(self.cache)}
+            del self.sectors[len(parts) :]
+
+    def contents(self) -> set[bytes]:
+        """Return every content that a cut may leave."""
+        found = set()
+        for length in self.lengths:
+            used = self.sectors[: -(-length // self.sector)]
+            found |= {b"".join(parts)[:length] for parts in product(*used)}
+        return found
+
+    def _split(self, content: bytes) -> list[bytes]:
+        step = self.sector
+        return [content[i : i + step].ljust(step, b"\0") for i in range(0, len(content), step)]
+
+
+class SimulatedDisk:
+    """`durable.Disk` on a simulated medium; calls `on_step` after each step that changes it.
+
+    `fail` is asked before each call that may fail, with the method's name and the path, and raises
+    what the call is to raise.
+    """
+
+    def __init__(self, image: Image = (), sector: int = 1024) -> None:
+        self.sector = sector
+        self.inodes = [Inode(sector, content) for _, content in image]
+        self.names_now: dict[str, int] = {path: n for n, (path, _) in enumerate(image)}
+        self.names_durable: dict[str, set[int | None]] = {p: {n} for p, n in self.names_now.items()}
+        self.handles: dict[int, str] = {}
+        self.on_step: Callable[[SimulatedDisk], None] = lambda _: None
+        self.fail: Callable[[str, str], None] = lambda *_: None
+
+    def copy(self) -> SimulatedDisk:
+        """Return the disk as a killed process leaves it: the page cache stays, handles do not."""
+        twin = SimulatedDisk(sector=self.sector)
+        twin.inodes = [inode.copy() for inode in self.inodes]
+        twin.names_now = dict(self.names_now)
+        twin.names_durable = {path: set(held) for path, held in self.names_durable.items()}
+        return twin
+
+    def images(self) -> Iterator[Image]:
+        """Yield every image that a power cut may leave at this moment, each once."""
+        files = []
+        for path, held in sorted(self.names_durable.items()):
+            contents: set[bytes | None] = set()
+            for number in held:
+                contents |= {None} if number is None else self.inodes[number].contents()
+            files.append([(path, content) for content in contents])
+        for chosen in product(*files):
+            yield tuple((path, content) for path, content in chosen if content is not None)
+
+    # --- durable.Disk
+
+    def open_read(self, path: str) -> int:
+        self.fail("open_read", path)
+        if path not in self.names_now:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        handle = 1 + max(self.handles, default=2)
+        self.handles[handle] = path
+        return handle
+
+    def open_write(self, path: str) -> int:
+        self.fail("open_write", path)
+        return self.open_read(path)
+
+    def create(self, path: str, mode: int) -> int:
+        self.fail("create", path)
+        self.inodes.append(Inode(self.sector))
+        self.names_durable.setdefault(path, {self.names_now.get(path)})
+        self._name(path, len(self.inodes) - 1)
+        self.on_step(self)
+        return self.open_read(path)
+
+    def stat(self, fd: int) -> durable.Stat:
+        self.fail("stat", self.handles[fd])
+        size = len(self._inode(fd).cache)
+        return durable.Stat(regular=True, size=size, allocated=size, modified=0, mode=0o644)
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        self.fail("read", self.handles[fd])
+        return self._inode(fd).cache[offset : offset + size]
+
+    def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        self.fail("write", self.handles[fd])
+        inode, content = self._inode(fd), bytes(data)
+        # A process that is killed in its write leaves the first part of it in the page cache.
+        inode.write(content[: len(content) // 2], offset)
+        self.on_step(self)
+        inode.write(content, offset)
+        self.on_step(self)
+        return len(content)
+
+    def truncate(self, fd: int, size: int) -> None:
+        self.fail("truncate", self.handles[fd])
+        self._inode(fd).truncate(size)
+        self.on_step(self)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        self.fail("chmod", self.handles[fd])
+
+    def sync_data(self, fd: int) -> None:
+        self._sync(fd, "sync_data", length=False)
+
+    def sync_all(self, fd: int) -> None:
+        self._sync(fd, "sync_all", length=True)
+
+    def sync_directory(self, path: str) -> None:
+        self.fail("sync_directory", path)
+        for name in self.names_durable:
+            if os.path.dirname(name) == path:
+                self.names_durable[name] = {self.names_now.get(name)}
+        self.on_step(self)
+
+    def close(self, fd: int) -> None:
+        path = self.handles.pop(fd)
+        self.fail("close", path)
+
+    def rename(self, old: str, new: str) -> None:
+        self.fail("rename", old)
+        self.names_durable.setdefault(new, {self.names_now.get(new)})
+        self._name(new, self.names_now[old])
+        self._name(old, None)
+        self.on_step(self)
+
+    def exists(self, path: str) -> bool:
+        return path in self.names_now or path == FOLDER
+
+    def names(self, directory: str) -> list[str]:
+        self.fail("names", directory)
+        return [os.path.basename(p) for p in self.names_now if os.path.dirname(p) == directory]
+
+    def _inode(self, fd: int) -> Inode:
+        return self.inodes[self.names_now[self.handles[fd]]]
+
+    def _name(self, path: str, inode: int | None) -> None:
+        self.names_durable[path].add(inode)
+        if inode is None:
+            del self.names_now[path]
+        else:
+            self.names_now[path] = inode
+
+    def _sync(self, fd: int, call: str, *, length: bool) -> None:
+        inode = self._inode(fd)
+        try:
+            self.fail(call, self.handles[fd])
+        except OSError:
+            inode.dirty.clear()  # the pages are clean now, and were not written
+            self.on_step(self)
+            raise
+        inode.sync(length=length)
+        self.on_step(self)
+
+
+FOLDER = os.path.abspath(os.path.join(os.sep, "simulated"))

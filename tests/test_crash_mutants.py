@@ -1,0 +1,130 @@
+"""The crash harness is itself tested: redundict broken on purpose must be caught by it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from redundict import durable, errors, loading, slots, store, survey, trailer
+
+from . import test_crash_simulated as simulated
+from .crash import BrokenPromiseError, Cuts, Failing, Writer, killed, layout, payload
+from .disk import SimulatedDisk
+
+pytestmark = pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")
+Patch = pytest.MonkeyPatch
+
+
+def nothing_is_synced(patch: Patch) -> None:
+    for call in ("sync_data", "sync_all"):
+        patch.setattr(SimulatedDisk, call, lambda *_: None)
+
+
+def the_directory_is_not_synced(patch: Patch) -> None:
+    patch.setattr(SimulatedDisk, "sync_directory", lambda *_: None)
+
+
+def growth_is_synced_with_fdatasync(patch: Patch) -> None:
+    patch.setattr(SimulatedDisk, "sync_all", SimulatedDisk.sync_data)
+
+
+def there_is_one_pair_of_slots(patch: Patch) -> None:
+    patch.setattr(slots, "choose_victim", lambda _, survivor, __: survivor.index if survivor else 0)
+
+
+def the_digest_is_not_checked(patch: Patch) -> None:
+    def believe(content: bytes) -> trailer.Verified:
+        claim = trailer.parse(content[-trailer.LIMIT :], len(content))
+        return trailer.Verified(claim, content[: claim.length], b"")
+
+    patch.setattr(trailer, "verify", believe)
+
+
+def the_survivor_is_not_settled(patch: Patch) -> None:
+    patch.setattr(store.Store, "_settle", lambda self: self.survivor())
+
+
+def the_survivor_is_only_synced(patch: Patch) -> None:
+    def sync_only(path: str) -> None:
+        fd = durable.disk.open_write(path)
+        durable.disk.sync_all(fd)
+        durable.disk.close(fd)
+
+    patch.setattr(durable, "rewrite", sync_only)
+
+
+def a_failed_slot_is_trusted(patch: Patch) -> None:
+    def write_and_hope(self: store.Store, slot: slots.Slot, *args: object) -> None:
+        with contextlib.suppress(OSError):
+            trusting(self, slot, *args)
+
+    trusting = store.Store._write
+    patch.setattr(store.Store, "_write", write_and_hope)
+    patch.setattr(store.Store, "_distrust", lambda *_: None)
+    real_settle = store.Store._settle
+
+    def settle_nothing_of_ours(self: store.Store) -> slots.Slot | None:
+        self._synced |= set(self._doubted)
+        return real_settle(self)
+
+    patch.setattr(store.Store, "_settle", settle_nothing_of_ours)
+
+
+def a_first_commit_is_made_in_place(patch: Patch) -> None:
+    patch.setattr(durable, "create", durable.overwrite)
+
+
+def a_damaged_number_is_reused_for_what_failed(patch: Patch) -> None:
+    real = trailer.seal
+
+    def seal(content: bytes, **facts: object) -> tuple[trailer.Trailer, bytes]:
+        return real(content, **{**facts, "generation": 4})  # type: ignore[arg-type]
+
+    patch.setattr(trailer, "seal", seal)
+
+
+def power_cuts() -> None:
+    for scenario in simulated.SCENARIOS:
+        writer, where = scenario()
+        Cuts(where).check(writer.moments)
+
+
+def kills() -> None:
+    for scenario in (simulated.steady_state, simulated.first_commit, simulated.growth):
+        writer, where = scenario()
+        Cuts(where).check(killed(writer.moments, where))
+
+
+def failed_syncs() -> None:
+    for begin, times in itertools.product(simulated.BEGINNINGS.values(), (1, 2)):
+        for writer in simulated.writers_of_which_a_sync_failed(begin, times):
+            where = writer.store.layout
+            Cuts(where).check(killed(writer.moments, where))
+            writer.commit(payload(13))
+            Cuts(where).check(writer.moments)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "hazard"),
+    [
+        (nothing_is_synced, power_cuts),
+        (the_directory_is_not_synced, power_cuts),
+        (growth_is_synced_with_fdatasync, power_cuts),
+        (there_is_one_pair_of_slots, power_cuts),
+        (the_digest_is_not_checked, power_cuts),
+        (a_first_commit_is_made_in_place, power_cuts),
+        (the_survivor_is_not_settled, kills),
+        (the_survivor_is_only_synced, failed_syncs),
+        (a_failed_slot_is_trusted, failed_syncs),
+    ],
+)
+def test_a_mutant_is_caught(
+    monkeypatch: Patch, mutant: Callable[[Patch], None], hazard: Callable[[], None]
+) -> None:
+    """Without one of its safeguards, redundict is seen to lose what it promised."""
+    mutant(monkeypatch)
+    with pytest.raises((BrokenPromiseError, errors.LostError)):
+        hazard()
