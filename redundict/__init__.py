@@ -14,6 +14,7 @@
 
 from .errors import (
     AccessError,
+    BusyError,
     ClosedError,
     CommitError,
     ConflictError,
@@ -22,6 +23,7 @@ from .errors import (
     LockedError,
     LostError,
     NewerVersionError,
+    NoGenerationError,
     NotFoundError,
     ReadOnlyError,
     RedundancyWarning,
@@ -42,6 +44,7 @@ open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.
 
 __all__ = [
     "AccessError",
+    "BusyError",
     "ClosedError",
     "CommitError",
     "ConflictError",
@@ -51,6 +54,7 @@ __all__ = [
     "LockedError",
     "LostError",
     "NewerVersionError",
+    "NoGenerationError",
     "NotFoundError",
     "PermaDict",
     "ReadOnlyError",

@@ -24,8 +24,11 @@ from . import (
     recovery,
     render,
     serializers,
+    slots,
+    survey,
 )
 from .slots import COPIES, KEEP, Layout, StoreState
+from .store import Healed
 
 
 class Exit(IntEnum):
@@ -66,6 +69,7 @@ OF_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (errors.LostError, Exit.LOST),
     (errors.RedundictError, Exit.FAILED),
     (OSError, Exit.FAILED),
+    (ValueError, Exit.USAGE),  # an argument that the library refuses
     (KeyboardInterrupt, Exit.INTERRUPTED),
 )
 
@@ -102,7 +106,10 @@ def show(args: argparse.Namespace) -> Exit:
     sys.stdout.buffer.write(loaded.payload)
     if sys.stdout.isatty():
         sys.stdout.write("\n")
-    return Exit.OK
+    met = integrity.recovery_of(loaded, Healed()) if args.generation is None else None
+    if met:
+        errors.warn(str(met))
+    return OF_STATE[met.state] if met else Exit.OK
 
 
 def rollback(args: argparse.Namespace) -> Exit:
@@ -124,13 +131,20 @@ def import_file(args: argparse.Namespace) -> Exit:
     """Commit the content of a plain JSON or CSV file (or pickle, with --allow-pickle)."""
     with open(args.file, "rb") as file:
         content = file.read()
-    format = "pickle" if args.allow_pickle else args.format
-    state = serializers.read_plain(content, serializers.resolve(format))
-    copies = args.folder or COPIES
+    source = "pickle" if args.allow_pickle else "csv" if args.format == "csv" else "json"
+    state = serializers.read_plain(content, serializers.resolve(source))
+    layout, found = survey.discover(args.path, args.folder)
+    for newest in slots.by_claim(found)[:1]:
+        if newest.trailer and newest.trailer.format != args.format:
+            mapping.refuse_format(layout, newest, args.format)
     with mapping.RedunDict(
-        args.path, "c", format=args.format, copies=copies, timeout=args.timeout
+        args.path,
+        "n",
+        format=args.format,
+        copies=args.folder or layout.copies,
+        keep=layout.keep,
+        timeout=args.timeout,
     ) as store:
-        store.clear()
         store.update(state)
         number = store.sync()
     print(f"Generation {number} of {store.path} holds {len(state)} items from {args.file}.")
@@ -243,7 +257,9 @@ def _reported(codes: list[Exit]) -> Iterator[None]:
     except tuple(kind for kind, _ in OF_ERROR) as error:
         codes.append(next(code for kind, code in OF_ERROR if isinstance(error, kind)))
         if not isinstance(error, BrokenPipeError):
-            print(f"redundict: {error or type(error).__name__}", file=sys.stderr)
+            print(
+                f"redundict: {error}" if str(error) else "redundict: interrupted", file=sys.stderr
+            )
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -68,6 +68,10 @@ class NotFoundError(RedundictError, FileNotFoundError):
     """No slot of any copy exists, and what was asked for needs one."""
 
 
+class NoGenerationError(RedundictError, LookupError):
+    """The store is there, and the generation that was asked for is not."""
+
+
 class StorageError(RedundictError, OSError):
     """The operating system refused to read or write; `errno` says why."""
 
@@ -160,19 +164,18 @@ def why(error: Exception) -> str:
 
 @contextmanager
 def typed(doing: str, **facts: Any) -> Iterator[None]:
-    """Turn what the operating system refuses while `doing` into a typed error."""
+    """Turn what the operating system refuses while `doing`, or a bad slot, into a typed error."""
     try:
         yield
-    except OSError as error:
-        if isinstance(error, RedundictError):
-            raise
+    except RedundictError:
+        raise
+    except (OSError, ValueError) as error:
         raise refusal(error, doing, **facts) from error
 
 
-def refusal(error: OSError, doing: str, **facts: Any) -> RedundictError:
+def refusal(error: Exception, doing: str, **facts: Any) -> RedundictError:
     """Return the typed error for what the operating system refused while `doing`."""
-    kinds = (PermissionError, AccessError), (FileNotFoundError, NotFoundError)
-    kind = next((ours for theirs, ours in kinds if isinstance(error, theirs)), StorageError)
-    if kind is not NotFoundError:
-        facts["errno"] = error.errno
-    return kind(f"{doing}: {why(error)}", **facts)
+    if isinstance(error, FileNotFoundError):
+        return NotFoundError(f"{doing}: {why(error)}", **facts)
+    kind = AccessError if isinstance(error, PermissionError) else StorageError
+    return kind(f"{doing}: {why(error)}", errno=getattr(error, "errno", None), **facts)

@@ -56,7 +56,7 @@ class Recovery:
     @property
     def newest_lost(self) -> bool:
         """Whether the newest generation may be gone."""
-        return self.state is StoreState.ROLLED_BACK
+        return self.state in (StoreState.ROLLED_BACK, StoreState.LOST)
 
     @property
     def complete(self) -> bool:
@@ -66,6 +66,8 @@ class Recovery:
     def __str__(self) -> str:
         found = "; ".join(f"{name}: {reason}" for name, reason in self.found.items())
         loaded = f"generation {self.generation} was loaded"
+        if self.state is StoreState.LOST:
+            loaded = "nothing was loaded, these slots were put aside"
         if self.newest_lost:
             loaded += "; a newer one may have been lost"
         healed = f"; healed: {', '.join(self.healed)}" if self.healed else ""
@@ -158,4 +160,17 @@ def recovery_of(loaded: Loaded, healed: Healed) -> Recovery | None:
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
         action=loaded.layout.command("check"),
+    )
+
+
+def recovery_of_lost(layout: Layout, bad: list[Slot]) -> Recovery:
+    """Return what is to be told of a lost store whose slots were put aside."""
+    return Recovery(
+        path=layout.path,
+        state=StoreState.LOST,
+        generation=0,
+        found={slot.name: slot.reason for slot in bad},
+        healed=(),
+        failures={},
+        action=layout.command("check"),
     )

@@ -39,7 +39,7 @@ class Loaded:
 def load(layout: Layout, generation: int | None = None) -> Loaded:
     """Return the survivor's payload, or that of `generation`.
 
-    Raises `LostError` if slots exist and none verifies, `NotFoundError` if none holds
+    Raises `LostError` if slots exist and none verifies, `NoGenerationError` if none holds
     `generation`, `AccessError` if every copy has a slot that cannot be read for lack of permission,
     and `NewerVersionError`. A slot that a writer is at work on is looked at again.
     """
@@ -80,9 +80,9 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
     layout = loaded.layout
     if loaded.survivor:
         return loaded
-    if generation is not None:
-        raise no_generation(layout, f"no slot holds generation {generation}", generation)
     if not loaded.is_empty:
+        if generation is not None and any(slot.sound for slot in loaded.slots):
+            raise no_generation(layout, f"no slot holds generation {generation}", generation)
         raise survey.lost(layout, loaded.slots)
     for folder in layout.folders:
         if not durable.exists(folder):
@@ -101,16 +101,16 @@ def generations(layout: Layout) -> list[Generation]:
 
 
 def previous(layout: Layout, generation: int) -> int:
-    """Return the number of the generation before `generation`; raise `NotFoundError`."""
+    """Return the number of the generation before `generation`; raise `NoGenerationError`."""
     for older in generations(layout):
         if older.number < generation:
             return older.number
     raise no_generation(layout, f"there is no generation before {generation}", generation)
 
 
-def no_generation(layout: Layout, reason: str, generation: int) -> errors.NotFoundError:
+def no_generation(layout: Layout, reason: str, generation: int) -> errors.NoGenerationError:
     """Return the error for a generation that is not there."""
-    return errors.NotFoundError(
+    return errors.NoGenerationError(
         reason,
         path=layout.path,
         generation=generation,

@@ -104,7 +104,8 @@ class WriterLock:
         """
         if self._lock is not None:
             if settled and self._fd is not None:
-                _write_note(self._fd, settled=settled, inode=os.fstat(self._fd).st_ino)
+                with contextlib.suppress(OSError):  # a child of fork has lost the descriptor
+                    _write_note(self._fd, settled=settled, inode=os.fstat(self._fd).st_ino)
             self._lock.release()
             self._lock = self._fd = None
 
@@ -116,7 +117,8 @@ class WriterLock:
         if note.get("inode") == str(os.fstat(fd).st_ino):
             self.settled = note.get("settled", "")
         since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        _write_note(fd, pid=os.getpid(), host=socket.gethostname(), since=since)
+        with contextlib.suppress(OSError):  # a note is a help: a full disk must not stop the store
+            _write_note(fd, pid=os.getpid(), host=socket.gethostname(), since=since)
 
     def _locked(self) -> errors.LockedError:
         note = _read_note(self._path)
@@ -134,12 +136,10 @@ class WriterLock:
 
 
 def _write_note(fd: int, **fields: object) -> None:
-    """Write a note; it is a help and no more, so a full disk must not stop the store."""
     note = encode_note(**fields)
-    with contextlib.suppress(OSError):
-        os.lseek(fd, 0, os.SEEK_SET)
-        os.write(fd, note)
-        os.ftruncate(fd, len(note))
+    os.lseek(fd, 0, os.SEEK_SET)
+    os.write(fd, note)
+    os.ftruncate(fd, len(note))
 
 
 def _read_note(path: str) -> dict[str, str]:

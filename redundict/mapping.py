@@ -18,7 +18,7 @@ from . import durable, errors, loading, serializers
 from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
 from .recovery import put_lost_aside
-from .slots import COPIES, KEEP, Generation, Layout
+from .slots import COPIES, KEEP, Generation, Layout, Slot
 from .store import Healed, Store
 from .survey import Folders
 
@@ -71,6 +71,7 @@ class RedunDict(dict[Any, Any]):
         self.format = self._serializer.name
         self.recovery = None
         self._must_commit = True  # what is in memory is not what was loaded or committed last
+        self._is_whole = True
         if flag != "r":
             self._store.lock.acquire(timeout)
         try:
@@ -172,19 +173,18 @@ class RedunDict(dict[Any, Any]):
 
     def _open(self, *, afresh: bool = False) -> None:
         """Take the newest generation into memory, or what the recipe left; `afresh`: nothing."""
-        store = self._store.again()
+        store, lost = self._store.again(), None
         if self.flag == "r":
             loaded, healed = loading.load(self._layout), Healed()
             store.generation = loaded.generation
         else:
             self._prepare_to_write()
-            if afresh:
-                put_lost_aside(self._layout)
+            lost = put_lost_aside(self._layout) if afresh else None
             loaded, healed = store.open()
         if not afresh:
             self._replace(self._starting_state() if loaded.is_empty else self._decoded(loaded))
         self._store, self._must_commit = store, afresh or loaded.is_empty
-        self.recovery = recovery_of(loaded, healed)
+        self.recovery = lost or recovery_of(loaded, healed)
         if self.recovery and not self.recovery.complete:
             errors.warn(str(self.recovery))
 
@@ -199,9 +199,9 @@ class RedunDict(dict[Any, Any]):
         return {}
 
     def _decoded(self, loaded: Loaded) -> dict[Any, Any]:
+        if loaded.survivor and loaded.format != self.format:
+            refuse_format(self._layout, loaded.survivor, self.format)
         with self._located(loaded):
-            if loaded.format != self.format:
-                raise errors.FormatError(f"it is stored as {loaded.format}, not as {self.format}")
             return self._serializer.decode(loaded.payload)
 
     @contextmanager
@@ -212,7 +212,7 @@ class RedunDict(dict[Any, Any]):
         except errors.FormatError as error:
             error.path = self.path
             error.safe = "nothing was changed"
-            error.action = f"open it with the format it is stored in; redundict check {self.path}"
+            error.action = self._layout.command("show")
             if loaded and loaded.survivor:
                 error.slot, error.generation = loaded.survivor.name, loaded.generation
             raise
@@ -220,6 +220,13 @@ class RedunDict(dict[Any, Any]):
     def _commit(self) -> bytes:
         """Commit the state and return its payload."""
         self._prepare_to_write()
+        if not self._is_whole:
+            raise errors.BusyError(
+                "an interrupt left the state in memory half replaced",
+                path=self.path,
+                safe=f"generation {self.generation} stands",
+                action="reload()",
+            )
         try:
             payload = self._serializer.encode(self)
         except errors.FormatError as error:
@@ -230,10 +237,10 @@ class RedunDict(dict[Any, Any]):
         return payload
 
     def _replace(self, state: dict[Any, Any]) -> None:
-        try:
-            self.clear()
-        finally:  # an interrupt between the two must not leave an empty state to be committed
-            self.update(state)
+        self._is_whole = False  # an interrupt in between must not let half of it be committed
+        self.clear()
+        self.update(state)
+        self._is_whole = True
 
     def _release(self) -> None:
         self._store.release()
@@ -305,10 +312,13 @@ def load(
     """Return the newest state at `path`, or that of `generation`, as a plain dict; take no lock.
 
     The format is what the slot says, if that is JSON or CSV; any other, pickle above all, only if
-    `format` asks for it. Raises `NotFoundError`, `LostError`, `AccessError`, `FormatError`.
+    `format` asks for it. Raises `NotFoundError`, `NoGenerationError`, `LostError`, `AccessError`,
+    `FormatError`, `NewerVersionError`.
     """
     layout = Layout.of(os.fsdecode(path), folders or COPIES, KEEP)
     loaded = loading.load(layout, generation)
+    if loaded.is_empty and generation is not None:
+        raise not_found(layout.path)
     if loaded.is_empty:
         content = plain_file(layout.path)
         if content is None:
@@ -328,6 +338,19 @@ def load(
             action=f"pass format={loaded.format!r}, if you trust who wrote it",
         )
     return chosen.decode(loaded.payload)
+
+
+def refuse_format(layout: Layout, slot: Slot, format: str) -> NoReturn:
+    """Raise, for a store that is to be opened in another format than it is stored in."""
+    stored = slot.trailer.format if slot.trailer else "?"
+    raise errors.FormatError(
+        f"it is stored as {stored}, not as {format}",
+        path=layout.path,
+        slot=slot.name,
+        generation=slot.generation,
+        safe="nothing was changed",
+        action=f"open it with format={stored!r}",
+    )
 
 
 def plain_file(path: str) -> bytes | None:

@@ -65,7 +65,7 @@ def rollback(
 ) -> int:
     """Commit generation `to` (by default the one before the newest) again; return the new number.
 
-    Raises `NotFoundError` if no copy of it verifies, and what opening for writing raises.
+    Raises `NoGenerationError` if no copy of it verifies, and what opening for writing raises.
     """
     with _locked(path, folders, timeout) as store:
         store.open()
@@ -74,14 +74,19 @@ def rollback(
         return store.commit(target.payload, target.format, even_if_unchanged=True)
 
 
-def put_lost_aside(layout: Layout) -> None:
-    """Rename the slots of a lost store, so that it can start anew; touch no other store's."""
+def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
+    """Rename the slots of a lost store, so that it can start anew; touch no other store's.
+
+    Returns what was put aside, None if the store was not lost.
+    """
     found = survey.survey_verified(layout)
     survey.refuse_if_denied(layout, found)
-    if not any(slot.sound for slot in found):
-        for slot in found:
-            if slot.state is not SlotState.MISSING:
-                _put_aside(slot, {})
+    bad = [slot for slot in found if slot.state is not SlotState.MISSING]
+    if not bad or any(slot.sound for slot in bad):
+        return None
+    for slot in bad:
+        _put_aside(slot, {})
+    return integrity.recovery_of_lost(layout, bad)
 
 
 @contextmanager

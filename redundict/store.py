@@ -119,6 +119,7 @@ class Store:
 
             self._verify_claims()
             victim = slots.choose_victim(self._slots(), survivor, self.layout.keep)
+            self._refuse_overflow()
             self._number += 1
             sealed, ending = trailer.seal(
                 payload,
@@ -268,6 +269,15 @@ class Store:
             for slot in self._slots():
                 if slot.state is SlotState.CLAIMED:
                     self._verify(slot)
+
+    def _refuse_overflow(self) -> None:
+        if self._number >= trailer.MAX_GENERATION:
+            raise errors.StorageError(
+                f"the numbers are used up: a slot holds generation {self._number}",
+                path=self.layout.path,
+                safe="nothing was changed",
+                action="copy the state into a new store",
+            )
 
     def _refuse_last(self, slot: Slot, survivor: Slot | None) -> None:
         """Spare a slot that is its copy's only one of the survivor (files were swapped by hand)."""

@@ -32,7 +32,7 @@ def look(slot: Slot) -> Slot:
     """
     slot = replace(slot, state=SlotState.MISSING, reason="missing", trailer=None, denied=False)
     try:
-        tail = durable.read(slot.path, trailer.LIMIT)
+        tail = durable.read(slot.path, trailer.TAIL)
     except OSError as error:
         return _unreadable(slot, error)
     slot = replace(slot, modified=tail.stat.modified, mode=tail.stat.mode)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAGIC: Final = "redundict"
 VERSION: Final = 1
 LIMIT: Final = 512  #: A trailer is at most so many bytes, newline included.
+TAIL: Final = LIMIT + 1  #: What has to be read of a slot: the trailer, and the newline before it.
 DIGEST_BYTES: Final = 65  #: 64 hex digits and a newline: the part the digest does not cover.
 BLOCK: Final = 4096  #: Every size class is a multiple of this.
 WASTE: Final = 8  #: A large slot is at most 1/8 larger than its payload needs.
@@ -33,7 +34,9 @@ NO_PARENT: Final = "0" * 16  #: The parent of a first generation.
 _PARENT_DIGITS: Final = len(NO_PARENT)
 
 FIELDS: Final = ("generation", "length", "format", "written", "parent", "copies", "keep", "sha256")
+_NO_TRAILER: Final = "no trailer at its end: cut short, or something follows it"
 _FORMAT_NAME: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}")
+MAX_GENERATION: Final = 10**18 - 1
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _HEX: Final = re.compile(r"[0-9a-f]+")
 # Years that every time zone can show.
@@ -115,7 +118,8 @@ def seal(
 ) -> tuple[Trailer, bytes]:
     """Return a new slot's trailer, and the bytes (padding and trailer) that follow the payload.
 
-    `payload_hash` is a SHA-256 that has already taken in the payload; it is not changed.
+    `payload_hash` is a SHA-256 that has already taken in the payload; it is not changed. Raises
+    `TrailerError` if a value cannot stand in a trailer.
     """
     written = written or datetime.now(UTC)
     values = (generation, len(payload), format, _to_text(written), parent, copies, keep)
@@ -126,17 +130,14 @@ def seal(
     hasher = hashlib.sha256(payload) if payload_hash is None else payload_hash.copy()
     hasher.update(padding)
     hasher.update(head)
-    digest = hasher.hexdigest()
-    trailer = Trailer(
-        generation, len(payload), format, written, parent, copies, keep, digest, unknown={}
-    )
-    return trailer, padding + head + digest.encode("ascii") + b"\n"
+    ending = padding + head + hasher.hexdigest().encode("ascii") + b"\n"
+    return parse(ending[-TAIL:], len(payload) + len(ending)), ending
 
 
 def parse(tail: bytes, size: int) -> Trailer:
     """Return what the slot of `size` bytes that ends in `tail` claims.
 
-    `tail` is its last `LIMIT` bytes, or all of it. Raises `TrailerError` if there is no trailer or
+    `tail` is its last `TAIL` bytes, or all of it. Raises `TrailerError` if there is no trailer or
     it contradicts itself, `NewerVersion` if a newer redundict wrote it. Verifies nothing, and
     allocates nothing by the numbers it finds.
     """
@@ -144,10 +145,13 @@ def parse(tail: bytes, size: int) -> Trailer:
         raise TrailerError("empty (0 bytes)", torn=True)
     if not tail.strip(b"\0"):
         raise TrailerError("filled with NUL bytes", torn=True)
-    line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
+    start = tail.rfind(b"\n", 0, -1) + 1
+    line = tail[start:]
     words = _words(line)
-    if len(line) == size:
+    if start == 0 and len(line) == size:
         raise TrailerError("nothing stands before the trailer")
+    if start == 0:
+        raise TrailerError(_NO_TRAILER, torn=True)
     fields = _fields(words[2:])
     trailer = Trailer(
         generation=_number(fields, "generation"),
@@ -179,7 +183,7 @@ def verify(slot: bytes) -> Verified:
     """
     newer = False
     try:
-        trailer = parse(slot[-LIMIT:], len(slot))
+        trailer = parse(slot[-TAIL:], len(slot))
         length, digest = trailer.length, trailer.digest
     except NewerVersion:
         newer, length = True, 0
@@ -205,7 +209,7 @@ def _words(line: bytes) -> list[str]:
     except UnicodeDecodeError:
         words = []
     if words[:1] != [MAGIC] or not line.endswith(b"\n") or len(words) < 3:
-        raise TrailerError("no trailer at its end: cut short, or something follows it", torn=True)
+        raise TrailerError(_NO_TRAILER, torn=True)
     if not _NUMBER.fullmatch(words[1]) or int(words[1]) < VERSION:
         raise TrailerError(f"the trailer claims version {words[1]!r}")
     if int(words[1]) > VERSION:
@@ -214,7 +218,9 @@ def _words(line: bytes) -> list[str]:
 
 
 def _fields(words: list[str]) -> dict[str, str]:
-    pairs = [word.partition("=")[::2] for word in words]
+    pairs = [word.partition("=")[::2] for word in words if "=" in word]
+    if len(pairs) != len(words):
+        raise TrailerError("the trailer has a field without a value")
     fields = dict(pairs)
     if len(fields) != len(pairs):
         raise TrailerError("the trailer names a field twice")

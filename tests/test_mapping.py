@@ -150,7 +150,7 @@ def test_rollback_to_what_is_not_there_changes_nothing(store: str) -> None:
     before = slots(store)
     with redundict.open(store) as state:
         for number in (7, 0, -1):
-            with pytest.raises(redundict.NotFoundError) as caught:
+            with pytest.raises(redundict.NoGenerationError) as caught:
                 state.rollback(to=number)
             assert caught.value.generation == number
         assert state == {"n": 2}
@@ -161,7 +161,7 @@ def test_the_first_generation_has_none_before_it(path: str) -> None:
     """Rolling a store back that has one generation is a typed error."""
     with redundict.open(path) as state:
         state.sync()
-        with pytest.raises(redundict.NotFoundError, match="no generation before 1"):
+        with pytest.raises(redundict.NoGenerationError, match="no generation before 1"):
             state.rollback()
 
 
@@ -507,7 +507,13 @@ def test_flag_n_puts_a_lost_store_aside(store: str) -> None:
     for slot in (".a0", ".b0", ".a1", ".b1"):
         damage.flip(store + slot, 3)
     before = sorted(slots(store).values())
-    with redundict.open(store, "n") as state:
+    with (
+        pytest.warns(redundict.RedundancyWarning, match="put aside"),
+        redundict.open(store, "n") as state,
+    ):
+        assert state.recovery is not None
+        assert state.recovery.state is redundict.StoreState.LOST
+        assert len(state.recovery.found) == 4
         state["n"] = 1
     aside = [content for name, content in slots(store).items() if ".aside-" in name]
     assert sorted(aside) == before

@@ -64,47 +64,45 @@ def test_a_forged_slot_without_a_change_is_a_good_one() -> None:
 @example(b"\0" * 4096)
 @example(sealed())
 def test_any_payload_comes_back_as_it_was(payload: bytes) -> None:
-    """Whatever the payload is, even one that looks like padding or a slot, it comes back exactly."""
+    """Even what looks like padding or like a slot comes back exactly."""
     claimed, ending = trailer.seal(payload, **CLAIMS)
     slot = payload + ending
     verified = trailer.verify(slot)
     assert verified.payload == payload
     assert verified.payload_digest == hashlib.sha256(payload).digest()
-    assert verified.trailer == claimed == trailer.parse(slot[-trailer.LIMIT :], len(slot))
+    assert verified.trailer == claimed == trailer.parse(slot[-trailer.TAIL :], len(slot))
 
 
 @given(
-    st.integers(1, 10**18 - 1),
-    st.from_regex(r"[A-Za-z0-9._+-]{1,64}", fullmatch=True),
-    st.text("0123456789abcdef", min_size=16, max_size=16),
-    st.integers(1, 26),
-    st.integers(2, 1000),
-    st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001
-)
-def test_every_claim_comes_back_as_it_was(
-    generation: int, format: str, parent: str, copies: int, keep: int, written: datetime
-) -> None:
-    """All that `seal` was told stands in the trailer, which stays within its limit."""
-    slot = sealed(
-        generation=generation,
-        format=format,
-        parent=parent,
-        copies=copies,
-        keep=keep,
-        written=written,
+    st.fixed_dictionaries(
+        {
+            "generation": st.integers(1, 10**18 - 1),
+            "format": st.from_regex(r"[A-Za-z0-9._+-]{1,64}", fullmatch=True),
+            "parent": st.text("0123456789abcdef", min_size=16, max_size=16),
+            "copies": st.integers(1, 26),
+            "keep": st.integers(2, 1000),
+            "written": st.datetimes(
+                datetime(1970, 1, 1),  # noqa: DTZ001
+                datetime(8999, 12, 31),  # noqa: DTZ001
+                timezones=st.just(UTC),
+            ),
+        }
     )
+)
+def test_every_claim_comes_back_as_it_was(claims: dict[str, Any]) -> None:
+    """All that `seal` was told stands in the trailer, which stays within its limit."""
+    slot = sealed(**claims)
     found = trailer.verify(slot).trailer
-    assert (found.generation, found.format, found.parent) == (generation, format, parent)
-    assert (found.copies, found.keep, found.written) == (copies, keep, written)
+    assert {name: getattr(found, name) for name in claims} == claims
     assert found.unknown == {}
     assert len(slot) - slot.rfind(b"\n", 0, -1) - 1 <= trailer.LIMIT
 
 
 def test_the_digest_is_what_head_and_sha256sum_print(tmp_path: Path) -> None:
     """Anybody can verify a slot without software of ours."""
-    slot = tmp_path / "s.a0"
+    slot = tmp_path / "slot"
     slot.write_bytes(sealed(b"any bytes\0\xff"))
-    printed = subprocess.run(  # noqa: S603
+    printed = subprocess.run(
         ["/bin/sh", "-c", 'head -c -65 "$0" | sha256sum | cut -c -64', slot],
         capture_output=True,
         check=True,
@@ -244,9 +242,10 @@ def test_arbitrary_bytes_are_refused(content: bytes) -> None:
 )
 def test_a_slot_without_a_trailer_is_torn(content: bytes, reason: str) -> None:
     """What an interrupted write leaves is told from what has a trailer that does not hold."""
-    for refuse in (lambda: trailer.verify(content), lambda: trailer.parse(content[-512:], 5000)):
-        if not content and refuse.__code__.co_consts[-1] == 5000:
-            continue  # a file of 5000 bytes has a tail
+    for refuse in (
+        lambda: trailer.verify(content),
+        lambda: trailer.parse(content[-trailer.TAIL :], len(content)),
+    ):
         with pytest.raises(TrailerError) as caught:
             refuse()
         assert caught.value.torn
@@ -288,6 +287,8 @@ def test_a_number_has_one_spelling(name: str, value: object) -> None:
         (forged(parent="0" * 15), "the trailer's parent has 15 digits, not 16"),
         (forged(parent="0" * 17), "the trailer's parent has 17 digits, not 16"),
         (forged(parent="A" * 16), f"the trailer's parent is {'A' * 16!r}"),
+        (forged("flag"), "the trailer has a field without a value"),
+        (forged(""), "the trailer has a field without a value"),
         (forged("generation=7"), "the trailer names a field twice"),
         (forged("new=1", "new=2"), "the trailer names a field twice"),
         (forged("sha256=" + "0" * 64), "the trailer names a field twice"),
@@ -318,7 +319,7 @@ def test_a_trailer_that_does_not_hold_is_damage(slot: bytes, reason: str | None)
 def test_every_field_is_needed(name: str) -> None:
     """A field that is left out is damage, even if the digest agrees."""
     with pytest.raises(TrailerError, match=f"^the trailer's {name} is ''$"):
-        trailer.verify(forged(length=2, **({name: None})) if name != "length" else forged(length=None))
+        trailer.verify(forged(**{name: None}))
 
 
 @pytest.mark.parametrize(
@@ -372,9 +373,9 @@ def test_the_ends_of_each_range_are_taken(ends: dict[str, Any]) -> None:
 
 def test_unknown_fields_are_kept_and_ignored() -> None:
     """A later minor version may say more, in any place before the digest."""
-    found = trailer.verify(forged("new=a=b", "flag", "é=".encode().hex())).trailer
+    found = trailer.verify(forged("new=a=b", "empty=", "=")).trailer
     assert found.generation == 7
-    assert found.unknown == {"new": "a=b", "flag": "", "c3a93d": ""}
+    assert found.unknown == {"new": "a=b", "empty": "", "": ""}
 
 
 def test_the_order_of_the_fields_is_free() -> None:
@@ -390,11 +391,11 @@ def of_length(line: int, padding: bytes = b"\n", **changes: Any) -> bytes:
 
 
 def test_a_trailer_may_be_as_long_as_its_limit() -> None:
-    """512 bytes are read, so 512 bytes are taken."""
+    """Its newline is one of the 512 bytes, the newline before it is not."""
     slot = of_length(512)
     assert len(slot) == 3 + 512
     assert trailer.verify(slot).payload == b"{}"
-    assert trailer.parse(slot[-512:], len(slot)).generation == 7
+    assert trailer.parse(slot[-trailer.TAIL :], len(slot)).generation == 7
 
 
 def test_a_trailer_longer_than_its_limit_is_no_trailer() -> None:
@@ -419,7 +420,7 @@ def test_a_newer_version_is_told_from_damage(version: str) -> None:
         signed(b"redundict %s and=no-payload sha256=" % version.encode()),
     ):
         with pytest.raises(NewerVersion):
-            trailer.parse(slot[-512:], len(slot))
+            trailer.parse(slot[-trailer.TAIL :], len(slot))
         with pytest.raises(NewerVersion):
             trailer.verify(slot)
 
@@ -430,7 +431,6 @@ def test_a_newer_version_is_told_from_damage(version: str) -> None:
         forged(version="2").replace(b"{}", b"[]"),
         sealed().replace(b"redundict 1 ", b"redundict 3 "),
         forged(version="2")[:-65] + b"0" * 64 + b"\n",
-        forged(version="2")[:-65] + b"\xff" * 64 + b"\n",
         b"{}\nredundict 2 x\n",
         b"redundict 2 x\n",
     ],

@@ -1,0 +1,141 @@
+"""Every byte and every length: one bad copy never costs anything, two cost one generation."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import redundict
+from redundict import durable
+
+from . import damage
+
+
+class NoSync(durable.Disk):
+    """A disk that does not wait for the medium: thousands of openings, and no power cut."""
+
+    def sync_data(self, fd: int) -> None:
+        """Skip it."""
+
+    def sync_all(self, fd: int) -> None:
+        """Skip it."""
+
+    def sync_directory(self, path: str) -> None:
+        """Skip it."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "disk", NoSync())
+
+
+@pytest.fixture
+def store(path: str) -> str:
+    """Return a store whose newest generation, 3, is in slot 0."""
+    with redundict.open(path) as state:
+        for number in (1, 2, 3):
+            state["n"] = number
+            state.sync()
+    for slot in (".a0", ".a1", ".b0", ".b1"):
+        damage.age(path + slot)
+    return path
+
+
+def assert_healed(path: str, bad: str) -> None:
+    """Assert that the newest generation loads, that it is told what was bad, and healed."""
+    with redundict.open(path) as state:
+        assert state == {"n": 3}
+        assert state.recovery is not None
+        assert list(state.recovery.found) == [os.path.basename(bad)]
+        assert state.recovery.healed == (os.path.basename(bad),)
+    assert damage.read(path + ".a0") == damage.read(path + ".b0")
+
+
+@pytest.mark.parametrize("copy", "ab")
+def test_any_single_flipped_byte_of_a_copy_is_healed(store: str, copy: str) -> None:
+    """Whichever byte of a copy of the newest generation flips, it loads and both are equal again."""
+    slot = f"{store}.{copy}0"
+    size = os.path.getsize(slot)
+    for offset in range(size):
+        damage.flip(slot, offset, bits=1 << offset % 8)
+        assert_healed(store, slot)
+    assert size == 4096
+
+
+@pytest.mark.parametrize("copy", "ab")
+def test_any_truncation_of_a_copy_is_healed(store: str, copy: str) -> None:
+    """At whichever length a copy is cut, 0 included, the newest loads and both are equal again."""
+    slot = f"{store}.{copy}0"
+    for size in range(os.path.getsize(slot)):
+        damage.truncate(slot, size)
+        assert_healed(store, slot)
+
+
+@pytest.mark.parametrize("copy", "ab")
+def test_a_deleted_copy_is_healed(store: str, copy: str) -> None:
+    """A file that is gone is written again."""
+    os.remove(f"{store}.{copy}0")
+    assert_healed(store, f"{store}.{copy}0")
+
+
+def ways_to_destroy() -> Iterator[tuple[str, Callable[[str], None]]]:
+    """Yield ways to make a slot worthless."""
+    yield "delete", os.remove
+    yield "empty", lambda slot: damage.overwrite(slot, b"")
+    yield "NUL", lambda slot: damage.overwrite(slot, bytes(4096))
+    yield "cut", lambda slot: damage.truncate(slot, 2048)
+    yield "append", lambda slot: damage.overwrite(slot, damage.read(slot) + b"\n")
+    yield "flip payload", lambda slot: damage.flip(slot, 2)
+    yield "flip padding", lambda slot: damage.flip(slot, 1000)
+    yield "flip digest", lambda slot: damage.flip(slot, -2)
+    yield "noise", lambda slot: damage.overwrite(slot, os.urandom(4096))
+    yield "folder", lambda slot: (os.remove(slot), os.mkdir(slot))  # type: ignore[func-returns-value]
+    yield "link", lambda slot: (os.remove(slot), os.symlink("elsewhere", slot))  # type: ignore[func-returns-value]
+
+
+PAIRS = list(itertools.product(ways_to_destroy(), repeat=2))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(a[1], b[1]) for a, b in PAIRS], ids=[f"{a[0]}-{b[0]}" for a, b in PAIRS]
+)
+def test_both_copies_destroyed_the_one_before_loads_and_says_so(
+    store: str, a: Callable[[str], None], b: Callable[[str], None]
+) -> None:
+    """However the two copies of the newest are destroyed, generation 2 loads and repair mends it."""
+    a(store + ".a0")
+    b(store + ".b0")
+    with pytest.warns(redundict.RedundancyWarning):
+        state = redundict.open(store, "r")
+    assert state == {"n": 2}
+    assert state.recovery is not None
+    assert state.recovery.newest_lost
+    assert redundict.check(store).state is redundict.StoreState.ROLLED_BACK
+    done = redundict.repair(store)
+    assert done.report.state is redundict.StoreState.HEALTHY
+    assert redundict.load(store) == {"n": 2}
+
+
+@pytest.mark.damages
+@pytest.mark.parametrize(("name", "destroy"), list(ways_to_destroy()))
+def test_everything_destroyed_is_an_error_and_nothing_is_overwritten(
+    store: str, name: str, destroy: Callable[[str], None]
+) -> None:
+    """A store of which nothing verifies is never taken for empty; only one of no file is new."""
+    for slot in (".a0", ".a1", ".b0", ".b1"):
+        destroy(store + slot)
+    if name == "delete":
+        with pytest.raises(redundict.NotFoundError):
+            redundict.open(store, "w")
+        return
+    before = sorted(os.listdir(os.path.dirname(store)))
+    for flag in "rwc":
+        with pytest.raises(redundict.LostError) as caught:
+            redundict.open(store, flag)
+        assert len(caught.value.slots) == 4
+    with pytest.raises(redundict.LostError):
+        redundict.repair(store)
+    assert sorted(os.listdir(os.path.dirname(store))) == before

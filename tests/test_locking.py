@@ -1,0 +1,120 @@
+"""`locking`: one writer at a time, its note, and what the note may be believed for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import redundict
+from redundict import locking
+from redundict.locking import WriterLock
+
+HOLD = """
+import redundict, sys, time
+state = redundict.open(sys.argv[1])
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(path: str) -> Iterator[subprocess.Popen[str]]:
+    """Run another process that has the store open."""
+    command = [sys.executable, "-c", HOLD, path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        yield process
+        process.kill()
+
+
+def test_another_process_is_named(path: str, holder: subprocess.Popen[str]) -> None:
+    """The error says which process holds the store, on which host and since when, and pickles."""
+    with pytest.raises(redundict.LockedError) as caught:
+        redundict.open(path)
+    assert caught.value.pid == holder.pid
+    assert caught.value.host
+    assert caught.value.since
+    assert f"process {holder.pid}" in str(caught.value)
+
+
+def test_a_lock_that_a_dead_process_left_does_not_block(
+    path: str, holder: subprocess.Popen[str]
+) -> None:
+    """The kernel lets go of a killed holder's lock, and its note is overwritten."""
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with redundict.open(path) as state:
+        state["n"] = 1
+        with pytest.raises(redundict.LockedError) as caught:
+            redundict.open(path)
+        assert caught.value.pid == os.getpid()
+
+
+def test_a_timeout_waits_as_long_and_no_longer(path: str, holder: subprocess.Popen[str]) -> None:
+    """With timeout=, a second writer waits for the first."""
+    started = time.monotonic()
+    with pytest.raises(redundict.LockedError):
+        redundict.open(path, timeout=0.3)
+    assert 0.3 <= time.monotonic() - started < 3
+    holder.kill()
+    with redundict.open(path, timeout=10) as state:
+        state["n"] = 1
+
+
+def test_a_lock_file_without_a_note_still_locks(path: str) -> None:
+    """Who holds the lock is a courtesy; that it is held is not."""
+    with redundict.open(path):
+        os.truncate(path + ".lock", 0)
+        with pytest.raises(redundict.LockedError) as caught:
+            redundict.open(path)
+        assert caught.value.pid is None
+        assert "open for writing already" in str(caught.value)
+
+
+def test_a_note_tells_what_was_settled_to_the_next_holder_only(path: str) -> None:
+    """The digest is handed on once: a holder that is killed hands on nothing."""
+    first = WriterLock(path + ".lock", path)
+    first.acquire()
+    first.release(settled="d1")
+    second = WriterLock(path + ".lock", path)
+    second.acquire()
+    assert second.settled == "d1"
+    second.release()
+    third = WriterLock(path + ".lock", path)
+    third.acquire()
+    assert third.settled == ""
+    third.release()
+
+
+def test_a_note_that_was_copied_with_its_file_is_not_believed(path: str) -> None:
+    """A restored backup brings a note along, but nobody has synced the slots beside it."""
+    lock = WriterLock(path + ".lock", path)
+    lock.acquire()
+    lock.release(settled="d1")
+    shutil.copy(path + ".lock", path + ".copy")
+    os.replace(path + ".copy", path + ".lock")
+    lock.acquire()
+    assert lock.settled == ""
+    lock.release()
+
+
+def test_the_first_byte_of_a_note_says_nothing() -> None:
+    """Windows locks one byte at offset 0 against reading, and the rest can be read."""
+    note = locking.encode_note(pid=1, host="h", since="s")
+    assert locking.parse_note(note[1:]) == {"pid": "1", "host": "h", "since": "s"}
+
+
+def test_a_lock_at_a_link_is_refused(path: str) -> None:
+    """A symbolic link planted at the lock's name is not followed."""
+    os.symlink(path + ".elsewhere", path + ".lock")
+    with pytest.raises(redundict.StorageError, match="lock file"):
+        redundict.open(path)
+    assert not os.path.exists(path + ".elsewhere")

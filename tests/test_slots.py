@@ -1,0 +1,426 @@
+"""`slots`: which generation survives, which slot is the victim, and what is wrong with the rest."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from redundict import slots
+from redundict.slots import Layout, Slot, SlotState, StoreState
+from redundict.trailer import NO_PARENT, Trailer
+
+VALID, CLAIMED, TORN = SlotState.VALID, SlotState.CLAIMED, SlotState.TORN
+DAMAGED, MISSING, FOREIGN = SlotState.DAMAGED, SlotState.MISSING, SlotState.FOREIGN
+HEALTHY, DEGRADED = StoreState.HEALTHY, StoreState.DEGRADED
+ROLLED_BACK, LOST = StoreState.ROLLED_BACK, StoreState.LOST
+UNSOUND = {"?": TORN, "!": DAMAGED, "-": MISSING, "#": FOREIGN}
+
+
+def claim(generation: int, keep: int = 2, fork: str = "") -> Trailer:
+    """Return the trailer of a generation whose parent is the one before; a fork differs from it."""
+    digest = f"{generation:x}{fork}".rjust(16, "0") * 4
+    parent = f"{generation - 1:x}".rjust(16, "0") if generation > 1 else NO_PARENT
+    return Trailer(
+        generation,
+        10,
+        "json",
+        datetime(2026, 1, 1, tzinfo=UTC),
+        parent,
+        2,
+        keep,
+        digest,
+        unknown={},
+    )
+
+
+def store(*copies: str, keep: int = 2) -> list[Slot]:
+    """Return a store's slots from one line per copy, `"1 2"`: what each slot holds.
+
+    `?` torn, `!` damaged, `-` missing, `#` foreign; `!3` damaged with a trailer that claims
+    generation 3; `3f` another generation 3 than `3`; `~3` claimed; `*3` of a copy that is not ours.
+    """
+    found = []
+    for copy, line in enumerate(copies):
+        for index, word in enumerate(line.split()):
+            name = f"s.{slots.LETTERS[copy]}{index}"
+            found.append(_slot(word, copy, index, name, keep))
+    return found
+
+
+def _slot(word: str, copy: int, index: int, name: str, keep: int) -> Slot:
+    sign, digits = (word[0], word[1:]) if not word[0].isdigit() else ("", word)
+    trailer = claim(int(digits.rstrip("f")), keep, "f" * digits.endswith("f")) if digits else None
+    if sign in UNSOUND:
+        return Slot(copy, index, name, UNSOUND[sign], trailer, reason=UNSOUND[sign].value)
+    return Slot(copy, index, name, CLAIMED if sign == "~" else VALID, trailer, extra=sign == "*")
+
+
+def survivor(found: list[Slot]) -> Slot | None:
+    return next(iter(slots.by_claim(found)), None)
+
+
+# -- the survivor
+
+
+@pytest.mark.parametrize(
+    ("copies", "order"),
+    [
+        (["1 2", "1 2"], "s.a1 s.b1 s.a0 s.b0"),
+        (["2 1", "2 1"], "s.a0 s.b0 s.a1 s.b1"),
+        (["~1 ~2", "~1 ~2"], "s.a1 s.b1 s.a0 s.b0"),
+        (["1 1", "1 1"], "s.a0 s.a1 s.b0 s.b1"),
+        (["1 2", "3 2"], "s.b0 s.a1 s.b1 s.a0"),
+        (["9 10"], "s.a1 s.a0"),
+        (["? !9", "- #"], ""),
+        (["!3 2", "1 ?"], "s.a1 s.b0"),
+        (["*3 2", "3 2"], "s.b0 s.a0 s.a1 s.b1"),
+    ],
+)
+def test_the_newest_comes_first_and_copy_a_first_of_equals(copies: list[str], order: str) -> None:
+    """One order for every reader: by number, then by copy; what is unsound is not tried."""
+    assert [slot.name for slot in slots.by_claim(store(*copies))] == order.split()
+
+
+@pytest.mark.parametrize(
+    ("word", "sound", "generation"),
+    [("3", True, 3), ("~3", True, 3), ("!3", False, 0), ("?", False, 0), ("#", False, 0)],
+)
+def test_a_damaged_trailer_claims_nothing(word: str, sound: bool, generation: int) -> None:
+    """A number in a damaged trailer proves nothing."""
+    (slot,) = store(word)
+    assert (slot.sound, slot.generation) == (sound, generation)
+
+
+def test_a_slot_says_which_it_is() -> None:
+    """Its copy's letter, and its file's name without the folder."""
+    slot = Slot(1, 10, os.path.join("folder", "s.b10"), MISSING)
+    assert (slot.letter, slot.name) == ("b", "s.b10")
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ("3 3", True),
+        ("3 ~3", True),
+        ("3 3f", False),
+        ("3 2", False),
+        ("!3 3", False),
+        ("? ?", False),
+    ],
+)
+def test_a_slot_holds_another_by_content(words: str, same: bool) -> None:
+    """Equal digests, in a slot against which nothing is known."""
+    one, other = store(words)
+    assert one.holds(other) is same
+
+
+@pytest.mark.parametrize(
+    ("copies", "pair"),
+    [
+        (["1 2", "1 2"], None),
+        (["1 2", "1 ?"], None),
+        (["1 2", "2 1"], None),
+        (["1 2", "1 !2f"], None),
+        (["1 2", "1 2f"], ("s.a1", "s.b1")),
+        (["1f 2", "1 2"], ("s.a0", "s.b0")),
+        (["1 2", "2f 1"], ("s.a1", "s.b0")),
+        (["2 2f", "2 2"], ("s.a0", "s.a1")),
+        (["1 ~2", "1 ~2f"], ("s.a1", "s.b1")),
+    ],
+)
+def test_one_number_with_two_contents_is_a_divergence(
+    copies: list[str], pair: tuple[str, str] | None
+) -> None:
+    """Wherever the two lie, they are found; what is damaged diverges from nothing."""
+    found = slots.diverged(store(*copies))
+    assert (found and (found[0].name, found[1].name)) == pair
+
+
+# -- the victim
+
+
+@pytest.mark.parametrize(
+    ("copies", "keep", "victim"),
+    [
+        (["- -", "- -"], 2, 0),
+        (["1 -", "1 -"], 2, 1),
+        (["1 2", "1 2"], 2, 0),
+        (["3 2", "3 2"], 2, 1),
+        (["4 2 3", "4 2 3"], 3, 1),
+        (["2 3 4", "2 3 4"], 3, 0),
+        # An invalid one comes before any that verifies.
+        (["? 2 3", "? 2 3"], 3, 0),
+        (["1 ? 3", "1 ! 3"], 3, 1),
+        (["1 - 3", "1 - 3"], 3, 1),
+        (["1 !9 3", "1 !9 3"], 3, 1),
+        # An index is as new as the best of its slots.
+        (["? 2 3", "1 2 3"], 3, 0),
+        (["1 ? 3", "1 ? 3"], 3, 1),
+        (["? 2 4", "3 2 4"], 3, 1),
+        # The survivor is in one copy only.
+        (["1 2", "1 ?"], 2, 0),
+        (["1 ?", "1 2"], 2, 0),
+        (["? ?", "? 2"], 2, 0),
+        # Files were swapped by hand: no index where any copy has the survivor, if it can be helped.
+        (["2 3 1", "3 2 1"], 3, 2),
+        (["1 2", "2 1"], 2, 0),
+        (["2 1", "1 2"], 2, 1),
+        (["3 3 2", "3 3 2"], 3, 2),
+        # An index that cannot be written comes last.
+        (["# 1 2", "# 1 2"], 3, 1),
+        (["# 1 2", "? 1 2"], 3, 0),
+        (["# 2", "# 2"], 2, 0),
+        # Fewer are kept than there were: what lies beyond is left alone.
+        (["1 2 3", "1 2 3"], 2, 0),
+        (["2 1 3", "2 1 3"], 2, 1),
+        (["2 3 1", "2 3 1"], 2, 0),
+        # More are kept than there were.
+        (["1 2", "1 2"], 3, 2),
+        # A copy that is no longer ours is not looked at.
+        (["1 2", "1 2", "*3 -"], 2, 1),
+    ],
+)
+def test_the_victim_is_what_is_least_missed(copies: list[str], keep: int, victim: int) -> None:
+    """An invalid slot if there is one, else the oldest generation; never where the survivor is."""
+    found = store(*copies, keep=keep)
+    assert slots.choose_victim(found, survivor(found), keep) == victim
+
+
+WORDS = st.sampled_from(["1", "2", "3", "3f", "~2", "?", "!3", "-", "#"])
+
+
+@given(
+    st.integers(2, 4).flatmap(
+        lambda n: st.lists(
+            st.lists(WORDS, min_size=n, max_size=n).map(" ".join), min_size=1, max_size=3
+        )
+    ),
+    st.integers(2, 5),
+)
+@example(["3 3", "3 3"], 2)
+def test_no_victim_has_the_survivors_home(copies: list[str], keep: int) -> None:
+    """Whatever is there, the index is one that is kept, and not where the survivor was found."""
+    found = store(*copies, keep=keep)
+    best = survivor(found)
+    victim = slots.choose_victim(found, best, keep)
+    assert victim in range(keep)
+    assert best is None or victim != best.index
+    free = [
+        i for i in range(keep) if not any(s.index == i and best and s.holds(best) for s in found)
+    ]
+    assert victim in (free or range(keep))
+
+
+# -- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("copies", "keep", "state", "flaws"),
+    [
+        (["1 -", "1 -"], 2, HEALTHY, {}),
+        (["1 2", "1 2"], 2, HEALTHY, {}),
+        (["3 2", "3 2"], 2, HEALTHY, {}),
+        (["1 2 -", "1 2 -"], 3, HEALTHY, {}),
+        (["4 2 3", "4 2 3"], 3, HEALTHY, {}),
+        (["9 8"], 2, HEALTHY, {}),
+        # One copy of the newest is gone.
+        (["1 2", "1 ?"], 2, DEGRADED, {"s.b1": "torn"}),
+        (["1 !2", "1 2"], 2, DEGRADED, {"s.a1": "damaged"}),
+        (["1 2", "1 -"], 2, DEGRADED, {"s.b1": "missing"}),
+        (["1 2", "1 #"], 2, DEGRADED, {"s.b1": "foreign"}),
+        (["3 2", "1 2"], 2, DEGRADED, {"s.b0": "holds generation 1, not 3"}),
+        # A copy is gone altogether.
+        (["3 2", "- -"], 2, DEGRADED, {"s.b0": "missing", "s.b1": "missing"}),
+        # An older generation is gone; its trailer says that it was older.
+        (["!1 2", "!1 2"], 2, DEGRADED, {"s.a0": "damaged", "s.b0": "damaged"}),
+        # The newest may be gone.
+        (["? 2", "? 2"], 2, ROLLED_BACK, {"s.a0": "torn", "s.b0": "torn"}),
+        (["!3 2", "!3 2"], 2, ROLLED_BACK, {"s.a0": "damaged", "s.b0": "damaged"}),
+        (["!3 2", "- 2"], 2, ROLLED_BACK, {"s.a0": "damaged", "s.b0": "missing"}),
+        (["- 2", "- 2"], 2, ROLLED_BACK, {"s.a0": "missing", "s.b0": "missing"}),
+        (["# 2", "# 2"], 2, ROLLED_BACK, {"s.a0": "foreign", "s.b0": "foreign"}),
+        # ... also where its own parent is still there, with more than two kept.
+        (["5 6 -", "5 6 -"], 3, ROLLED_BACK, {"s.a2": "missing", "s.b2": "missing"}),
+        (["4 - 6", "4 - 6"], 3, ROLLED_BACK, {"s.a1": "missing", "s.b1": "missing"}),
+        # Nothing loads.
+        (["? ?", "? ?"], 2, LOST, None),
+        (["- -", "- -"], 2, LOST, None),
+        (["!2 #", "- ?"], 2, LOST, None),
+        # Fewer are kept than there were: what is beyond and does not verify is not judged.
+        (["4 5 !3", "4 5 -"], 2, HEALTHY, {}),
+        # The copies have diverged.
+        (["1 2", "1 2f"], 2, DEGRADED, None),
+    ],
+)
+def test_a_store_is_judged_by_what_is_there(
+    copies: list[str], keep: int, state: StoreState, flaws: dict[str, str] | None
+) -> None:
+    """Young stores are healthy; what is gone is told, and whether it may have been the newest."""
+    found = store(*copies, keep=keep)
+    best = survivor(found)
+    assert slots.judge(found, best, keep) is state
+    if best and flaws is not None:
+        assert {slot.name: why for slot, why in slots.flaws(found, best, keep)} == flaws
+
+
+def test_a_divergence_is_a_flaw() -> None:
+    """Of two contents under one number, the one that is not read is named."""
+    found = store("1 2", "1 2f")
+    best = survivor(found)
+    assert best
+    assert [slot.name for slot, _ in slots.flaws(found, best, 2)] == ["s.b1", "s.b1"]
+    assert slots.flaws(found, best, 2)[-1][1] == "differs from s.a1, of the same generation"
+
+
+def test_what_may_not_be_looked_at_may_be_the_newest() -> None:
+    """An older generation does not pass for the newest while a slot cannot be read."""
+    found = store("1 2", "1 2")
+    found[0] = Slot(0, 0, "s.a0", FOREIGN, reason="may not be looked at", denied=True)
+    assert slots.judge(found, survivor(found), 2) is ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("copies", "homes"),
+    [
+        (["1 2", "1 2"], {0: "s.a0", 1: "s.a1"}),
+        (["? 2", "1 2"], {0: "s.b0", 1: "s.a1"}),
+        (["1 2", "3 2"], {0: "s.b0", 1: "s.a1"}),
+        (["1 2", "2 1"], {0: "s.a0", 1: "s.a1"}),
+        (["? ?", "? -"], {}),
+        (["1 2", "1 2", "*3 -"], {0: "s.c0", 1: "s.a1"}),
+    ],
+)
+def test_every_index_has_one_content_that_all_copies_should_hold(
+    copies: list[str], homes: dict[int, str]
+) -> None:
+    """The newest that verifies there, read from the first copy that has it."""
+    assert {i: slot.name for i, slot in slots.homes(store(*copies)).items()} == homes
+
+
+def test_generations_are_listed_newest_first_with_their_slots() -> None:
+    """What was only looked at does not count, and a fork is a generation of its own."""
+    found = store("1 3 ~4", "1 3f ?", keep=3)
+    listed = [(g.number, [s.name for s in g.slots]) for g in slots.generations(found)]
+    assert listed == [(3, ["s.a1"]), (3, ["s.b1"]), (1, ["s.a0", "s.b0"])]
+    (newest, *_) = slots.generations(found)
+    assert (newest.length, newest.format, newest.written.year) == (10, "json", 2026)
+    assert (newest.digest, newest.parent) == (claim(3).digest, claim(2).as_parent)
+
+
+# -- names
+
+
+def test_a_layout_is_one_folder_a_copy(tmp_path: Path) -> None:
+    """A number of copies lie beside the path; a list says where each of them lies."""
+    beside = Layout.of(str(tmp_path / "s"), 3, 2)
+    assert beside.folders == (str(tmp_path),) * 3
+    apart = Layout.of(str(tmp_path / "s"), [tmp_path, tmp_path / "other"], 5)
+    assert apart.folders == (str(tmp_path), str(tmp_path / "other"))
+    assert (apart.copies, apart.keep, apart.name) == (2, 5, "s")
+    assert apart.lock_path == str(tmp_path / "s.lock")
+    assert apart.slot_path(1, 4) == str(tmp_path / "other" / "s.b4")
+
+
+def test_a_layout_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means the folder one was in when the store was opened."""
+    monkeypatch.chdir(tmp_path)
+    layout = Layout.of("s", ["here", "there"], 2)
+    monkeypatch.chdir("/")
+    assert layout.path == str(tmp_path / "s")
+    assert layout.slot_path(1, 0) == str(tmp_path / "there" / "s.b0")
+
+
+@pytest.mark.parametrize(
+    ("copies", "keep", "error", "why"),
+    [
+        (0, 2, ValueError, "copies must be 1 to 26, not 0"),
+        (-1, 2, ValueError, "copies must be 1 to 26"),
+        (27, 2, ValueError, "copies must be 1 to 26, not 27"),
+        ([], 2, ValueError, "copies must be 1 to 26, not 0"),
+        (["a", "a"], 2, ValueError, "copies names the same folder twice"),
+        (["a", "b/../a"], 2, ValueError, "copies names the same folder twice"),
+        (2, 1, ValueError, "keep must be 2 to 1000, not 1"),
+        (2, 1001, ValueError, "keep must be 2 to 1000, not 1001"),
+        ("folder", 2, TypeError, "copies is a number or a list of folders, not 'folder'"),
+        (b"folder", 2, TypeError, "copies is a number or a list of folders, not b'folder'"),
+        (Path("folder"), 2, TypeError, "copies is a number or a list of folders, not "),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused(
+    copies: Any, keep: int, error: type[Exception], why: str
+) -> None:
+    """A folder is no list of folders, and every number has its range."""
+    with pytest.raises(error) as caught:
+        Layout.of("s", copies, keep)
+    assert str(caught.value).startswith(why)
+
+
+@pytest.mark.parametrize("ends", [(1, 2), (26, 1000)])
+def test_the_ends_of_each_range_are_taken(ends: tuple[int, int]) -> None:
+    """What is just within a limit is a layout."""
+    layout = Layout.of("s", *ends)
+    assert (layout.copies, layout.keep) == ends
+
+
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(NAMES.filter(lambda name: name not in (".", "..")), st.integers(0, 25), st.integers(0, 9999))
+@example("s.a0", 1, 1)
+@example("s.*[a]", 0, 0)
+@example("s\n", 0, 0)
+def test_a_slots_name_says_which_it_is(name: str, copy: int, index: int) -> None:
+    """What a slot is called is read back, for any name of a store."""
+    layout = Layout.of(f"/folder/{name}", 26, 2)
+    found = os.path.basename(layout.slot_path(copy, index))
+    assert layout.parse(found) == (copy, index)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "s",
+        "s.lock",
+        "s.a",
+        "s.0",
+        "s.A0",
+        "s.a00",
+        "s.a01",
+        "s.a-1",
+        "s.a10000",
+        "s.aa0",
+        "s.a0\n",
+        "s.a0.new",
+        "s.a0.aside-20260101T000000Z",
+        "xs.a0",
+        "sxa0",
+        "s.a٣",
+        "s.ä0",
+        ".a0",
+        "",
+    ],
+)
+def test_other_names_are_no_slots(name: str) -> None:
+    """What lies beside a store is not taken for a part of it."""
+    assert Layout.of("/folder/s", 2, 2).parse(name) is None
+
+
+def test_a_command_can_be_pasted() -> None:
+    """Spaces and quotes in a path reach the command line as they are."""
+    layout = Layout.of("/a folder/it's", 2, 2)
+    command = layout.command("rollback", "--to", "3")
+    assert shlex.split(command) == ["redundict", "rollback", "/a folder/it's", "--to", "3"]
+
+
+def test_a_command_names_the_folders_where_they_are_not_beside_the_path() -> None:
+    """A store on several disks is found again by the command that is suggested."""
+    layout = Layout.of("/one/s", ["/one", "/the other"], 2)
+    words = shlex.split(layout.command("check"))
+    assert words == ["redundict", "check", "/one/s", "--folder=/one", "--folder=/the other"]

@@ -1,0 +1,282 @@
+"""`store`: the laws of the commit path that need no simulated disk to show."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+import redundict
+from redundict import durable
+from redundict.slots import Layout
+from redundict.store import Store
+
+from . import damage
+
+
+def writer(path: str, **options: Any) -> Store:
+    """Return a store that is open for writing, without a lock: as if it had been lost."""
+    store = Store(Layout.of(path, options.get("copies", 2), options.get("keep", 2)))
+    store.open()
+    return store
+
+
+def slots(path: str) -> dict[str, bytes]:
+    """Return the content of every slot."""
+    folder = os.path.dirname(path)
+    return {n: damage.read(os.path.join(folder, n)) for n in os.listdir(folder) if ".lock" not in n}
+
+
+def test_a_second_writer_past_the_lock_is_noticed(path: str) -> None:
+    """A generation that this process has not seen is a conflict, and nothing is overwritten."""
+    one, other = writer(path), writer(path)
+    one.commit(b"one", "json")
+    before = slots(path)
+    for _ in range(2):
+        with pytest.raises(redundict.ConflictError) as caught:
+            other.commit(b"other", "json")
+        assert caught.value.generation == 1
+        assert slots(path) == before
+    anew = other.again()
+    anew.open()
+    assert anew.commit(b"other", "json") == 2
+    with pytest.raises(redundict.ConflictError):
+        one.commit(b"one again", "json")
+
+
+def test_the_lock_file_deleted_under_a_writer_loses_nothing(path: str) -> None:
+    """Whoever gets a new lock commits; the one whose lock was lost gets the conflict."""
+    with pytest.raises(redundict.ConflictError), redundict.open(path) as first:
+        first["n"] = 1
+        first.sync()
+        os.remove(path + ".lock")
+        with redundict.open(path) as second:
+            second["n"] = 2
+        first["n"] = 3
+    assert redundict.load(path) == {"n": 2}
+
+
+def test_a_writer_with_a_higher_keep_is_noticed(path: str) -> None:
+    """A commit looks one index beyond its own, where such a writer's slot is."""
+    one = writer(path)
+    for number in range(3):
+        one.commit(b"%d" % number, "json")
+    other = writer(path, keep=3)
+    other.commit(b"other", "json")
+    with pytest.raises(redundict.ConflictError):
+        one.commit(b"one", "json")
+
+
+def test_the_older_generation_of_a_disk_that_comes_back_is_no_conflict(path: str) -> None:
+    """What is older than what was loaded is stale, and is overwritten in its turn."""
+    writer(path).commit(b"1", "json")
+    damage.overwrite(path + ".saved", damage.read(path + ".b0"))
+    one = writer(path)
+    one.commit(b"2", "json")
+    one.commit(b"3", "json")
+    os.remove(path + ".b0")
+    two = writer(path)
+    os.replace(path + ".saved", path + ".b0")
+    assert two.commit(b"4", "json") == 4
+    assert two.commit(b"5", "json") == 5
+
+
+def test_numbers_are_greater_than_any_that_verifies_and_only_those(path: str) -> None:
+    """A number in a damaged trailer proves nothing; a valid one beyond `keep` counts."""
+    one = writer(path, keep=3)
+    for number in range(3):
+        one.commit(b"%d" % number, "json")
+    for copy in "ab":
+        damage.flip(f"{path}.{copy}2", 0)
+    with_damage = writer(path, keep=2)
+    assert with_damage.generation == 2
+    assert with_damage.commit(b"x", "json") == 3
+
+
+def test_the_survivor_in_a_slot_beyond_keep_is_not_lost(path: str) -> None:
+    """With `keep` lowered, the newest generation may lie beyond: it loads, and stays."""
+    one = writer(path, keep=4)
+    for number in range(4):
+        one.commit(b"%d" % number, "json")
+    two = writer(path, keep=2)
+    assert two.generation == 4
+    before = damage.read(path + ".a3")
+    two.commit(b"x", "json")
+    assert damage.read(path + ".a3") == before
+
+
+def test_a_copy_that_the_layout_does_not_have_may_be_the_newest(path: str) -> None:
+    """With `copies` lowered, what only the other copy holds still loads, and is healed into ours."""
+    writer(path).commit(b"1", "json")
+    for slot in (".a0",):
+        os.remove(path + slot)
+    one = writer(path, copies=1)
+    assert one.generation == 1
+    assert one.commit(b"2", "json") == 2
+    assert one.commit(b"3", "json") == 3
+
+
+def test_an_unrelated_file_with_a_slots_name_is_left_alone(path: str) -> None:
+    """`data.h5` beside the store `data` is no copy of it."""
+    damage.overwrite(path + ".h5", b"somebody's data")
+    with redundict.open(path) as state:
+        state["n"] = 1
+    assert redundict.check(path).state is redundict.StoreState.HEALTHY
+    redundict.repair(path)
+    assert damage.read(path + ".h5") == b"somebody's data"
+
+
+def test_an_invalid_slot_is_the_victim_even_if_its_trailer_looks_good(path: str) -> None:
+    """Before the first victim is chosen among several, what was only looked at is verified."""
+    one = writer(path, keep=3)
+    for number in (1, 2, 3):
+        one.commit(b"%d" % number, "json")
+    for copy in "ab":
+        damage.flip(f"{path}.{copy}1", 0)
+    two = writer(path, keep=3)
+    two.commit(b"4", "json")
+    report = redundict.check(path)
+    assert [g.number for g in report.generations] == [4, 3, 1]
+
+
+def test_diverged_copies_are_reported_and_never_guessed(path: str) -> None:
+    """One number with two contents: readers take copy A and say so, writers refuse, repair asks."""
+    writer(path).commit(b'{"one":1}', "json")
+    os.rename(path + ".b0", path + ".theirs")
+    os.remove(path + ".a0")
+    writer(path).commit(b'{"two":2}', "json")
+    os.replace(path + ".theirs", path + ".b0")
+    damage.age(path + ".a0")
+    before = slots(path)
+    with pytest.raises(redundict.DivergedError) as caught:
+        redundict.open(path)
+    assert caught.value.generation == 1
+    assert "--prefer a" in str(caught.value)
+    with pytest.warns(redundict.RedundancyWarning, match="differs from"):
+        assert redundict.open(path, "r") == {"two": 2}
+    with pytest.raises(redundict.DivergedError):
+        redundict.repair(path)
+    assert slots(path) == before
+    redundict.repair(path, prefer="b")
+    assert redundict.load(path) == {"one": 1}
+
+
+def test_copies_swapped_by_hand_still_load_and_commit(path: str) -> None:
+    """Names are hints: A's two slots exchanged cost nothing, and the next commits put it right."""
+    one = writer(path)
+    one.commit(b"1", "json")
+    one.commit(b"2", "json")
+    os.rename(path + ".a0", path + ".x")
+    os.rename(path + ".a1", path + ".a0")
+    os.rename(path + ".x", path + ".a1")
+    two = writer(path)
+    assert two.generation == 2
+    for number in (3, 4):
+        assert two.commit(b"%d" % number, "json") == number
+
+
+def test_a_failed_copy_is_warned_of_and_tried_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One durable copy is a commit; the other is healed as soon as it can be, by a bare sync."""
+
+    class NoSpaceOnB(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            if ".b" in os.readlink(f"/proc/self/fd/{fd}"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(fd, data, offset)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    with redundict.open(path) as state:
+        state["n"] = 1
+        state.sync()
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "disk", NoSpaceOnB())
+            state["n"] = 2
+            with pytest.warns(redundict.RedundancyWarning, match="No space left") as caught:
+                assert state.sync() == 2
+            assert caught[0].filename == __file__
+            assert damage.read(path + ".a1") != damage.read(path + ".b1")
+        assert state.sync() == 2
+    assert damage.read(path + ".a1") == damage.read(path + ".b1")
+
+
+def test_commits_from_several_threads_are_one_after_the_other(path: str) -> None:
+    """Threads that share a store each get their own number, and the store stays whole."""
+    store = writer(path)
+    numbers: list[int] = []
+
+    def work(name: int) -> None:
+        numbers.extend(store.commit(b"%d %d" % (name, n), "json") for n in range(10))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == list(range(1, 41))
+
+
+def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that saves what is being saved gets an error, not a torn slot."""
+
+    class Interrupted(durable.Disk):
+        def sync_all(self, fd: int) -> None:
+            signal.raise_signal(signal.SIGUSR1)
+            super().sync_all(fd)
+
+    state = redundict.open(path)
+    caught: list[Exception] = []
+
+    def save(*_: object) -> None:
+        try:
+            state.sync()
+        except redundict.BusyError as error:
+            caught.append(error)
+
+    before = signal.signal(signal.SIGUSR1, save)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "disk", Interrupted())
+            assert state.sync() == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(caught) == 2
+    state.close()
+
+
+def test_a_clean_close_spares_the_next_opening_the_settling(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a clean close nothing is written again; after a kill, the survivor is, byte for byte."""
+    written: list[int] = []
+
+    class Counting(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            written.append(len(data))
+            return super().write(fd, data, offset)
+
+    with redundict.open(path) as state:
+        state["n"] = 1
+    monkeypatch.setattr(durable, "disk", Counting())
+    with redundict.open(path) as state:
+        assert state.sync() == 1
+    assert written == []
+    os.remove(path + ".lock")  # with the note; as if the last holder had been killed
+    with redundict.open(path) as state:
+        assert state.sync() == 1
+    assert written == [4096, 4096]
+
+
+def test_a_number_that_cannot_grow_is_refused(path: str) -> None:
+    """A slot with the greatest number there is stops the store in our words, not by wrapping."""
+    store = writer(path)
+    store._number = 10**18 - 2
+    assert store.commit(b"1", "json") == 10**18 - 1
+    with pytest.raises(redundict.StorageError, match="used up"):
+        store.commit(b"2", "json")
