@@ -10,6 +10,7 @@ Knows dicts and bytes; no files, no slots.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -78,9 +79,10 @@ class JsonFormat:
 
     def decode(self, payload: bytes) -> State:
         try:
-            return _as_state(json.loads(payload), self.name)
+            decoded = json.loads(payload)
         except (ValueError, RecursionError) as error:
             raise _undecodable(self.name, error) from error
+        return _as_state(decoded, self.name)
 
 
 class CsvFormat:
@@ -92,9 +94,10 @@ class CsvFormat:
         for key, value in state.items():
             objection = _csv_objection(key) or _csv_objection(value)
             if objection:
-                raise _unstorable(f"{_ROOT}[{key!r}]", objection, self.name)
+                raise _unstorable(f"{_ROOT}[{_shown(key)}]", objection, self.name)
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(state.items())
+        # Not "\n": Python before 3.13 quotes a "\r" only if the line terminator has one.
+        csv.writer(text, lineterminator="\r\n").writerows(state.items())
         return text.getvalue().encode()
 
     def decode(self, payload: bytes) -> State:
@@ -216,8 +219,9 @@ def read_plain(content: bytes, format: Format) -> State:
     candidates: list[Format] = [JsonFormat(), CsvFormat()]
     if format.name not in (JsonFormat.name, CsvFormat.name):
         candidates.insert(0, format)
-    # What begins like JSON is never taken for CSV: half a JSON file would pass for a row.
-    if content.lstrip()[:1] in (b"{", b"["):
+    # What a crash makes of a JSON file is never taken for CSV: half of it would pass for a row.
+    start = content.removeprefix(codecs.BOM_UTF8).lstrip()
+    if b"\0" in content or start.startswith((b"{", b"[")):
         candidates = [candidate for candidate in candidates if candidate.name != CsvFormat.name]
     objections = []
     for candidate in candidates:
@@ -239,6 +243,8 @@ def _dump_json(state: State) -> bytes:
         return json.dumps(state, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
+#: What is nested deeper might not load where the stack is fuller, or on another Python.
+MAX_DEPTH: Final = 200
 _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _PLAIN_LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 _PLAIN: Final = _PLAIN_LEAVES | {dict, list}
@@ -247,26 +253,27 @@ _PLAIN: Final = _PLAIN_LEAVES | {dict, list}
 def _is_plain(state: State) -> bool:
     """Tell at the speed of C whether there are only JSON's own types; NaN is for the encoder.
 
-    Containers are taken from a stack, not by recursion, and a cycle ends at the encoder.
+    Goes down level by level, not by recursion, and no deeper than `MAX_DEPTH`.
     """
-    seen: set[int] = set()
-    stack: list[Any] = [dict.copy(state)]
-    while stack:
-        container = stack.pop()
-        if type(container) is dict:
-            if not set(map(type, container)) <= {str}:
+    level: list[Any] = [dict.copy(state)]
+    for _ in range(MAX_DEPTH):
+        deeper: dict[int, Any] = {}
+        for container in level:
+            values = container
+            if type(container) is dict:
+                if not set(map(type, container)) <= {str}:
+                    return False
+                values = container.values()
+            types = set(map(type, values))
+            if types <= _PLAIN_LEAVES:
+                continue
+            if not types <= _PLAIN:
                 return False
-            container = container.values()
-        types = set(map(type, container))
-        if types <= _PLAIN_LEAVES:
-            continue
-        if not types <= _PLAIN:
-            return False
-        for value in container:
-            if type(value) in (dict, list) and id(value) not in seen:
-                seen.add(id(value))
-                stack.append(value)
-    return True
+            deeper |= {id(value): value for value in values if type(value) in (dict, list)}
+        if not deeper:
+            return True
+        level = list(deeper.values())
+    return False
 
 
 def _json_objection(value: object) -> str:
@@ -290,7 +297,7 @@ def _json_objection(value: object) -> str:
 
 def _json_key_objection(key: object) -> str:
     if not isinstance(key, str):
-        return f"key {key!r} ({type(key).__name__}) would come back as a str"
+        return f"key {_described(key)} would come back as a str"
     return _text_objection(key)
 
 
@@ -324,23 +331,25 @@ def _pickle_objection(value: object) -> str:
 
 def _refuse_first(state: State, format: str, objection: Callable[[object], str]) -> None:
     """Raise for the first item that `objection` speaks against; return if there is none."""
-    for path, value in _walk(state):
+    for path, value, depth in _walk(state):
         why = objection(value)
+        if depth > MAX_DEPTH and isinstance(value, dict | list):
+            why = f"is nested more than {MAX_DEPTH} deep"
         if why:
             raise _unstorable(path, why, format)
 
 
-def _walk(state: State) -> Iterator[tuple[str, object]]:
-    """Yield each value with its path, a container before what is in it and each of them once."""
-    stack: list[tuple[str, object]] = [(_ROOT, state)]
+def _walk(state: State) -> Iterator[tuple[str, object, int]]:
+    """Yield each value with its path and depth, a container before what is in it."""
+    stack: list[tuple[str, object, int]] = [(_ROOT, state, 1)]
     seen: set[int] = set()
     while stack:
-        path, value = stack.pop()
-        yield path, value
+        path, value, depth = stack.pop()
+        yield path, value, depth
         if isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             items = value.items() if isinstance(value, dict) else enumerate(value)
-            stack += reversed([(f"{path}[{key!r}]", child) for key, child in items])
+            stack += reversed([(f"{path}[{_shown(k)}]", v, depth + 1) for k, v in items])
 
 
 def _differences(given: object, back: object, path: str) -> Iterator[tuple[str, str]]:
@@ -348,9 +357,9 @@ def _differences(given: object, back: object, path: str) -> Iterator[tuple[str, 
     if isinstance(given, dict) and isinstance(back, dict):
         for key, value in given.items():
             if key in back:
-                yield from _differences(value, back[key], f"{path}[{key!r}]")
+                yield from _differences(value, back[key], f"{path}[{_shown(key)}]")
             else:
-                yield path, f"key {key!r} ({type(key).__name__}) does not come back"
+                yield path, f"key {_described(key)} does not come back"
         if len(back) > len(given):
             yield path, "comes back with more keys"
     elif isinstance(given, list | tuple) and type(given) is type(back):
@@ -386,11 +395,15 @@ def _writes_text(dump: Callable[..., Any]) -> bool:
 
 
 def _described(value: object) -> str:
-    try:
-        shown = repr(value)
-    except ValueError:  # an int too long to print
-        shown = "..."
+    shown = _shown(value)
     return f"{shown[:60]}{'...' if len(shown) > 60 else ''} ({type(value).__name__})"
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - a __repr__ may raise anything, as an int too long does
+        return "..."
 
 
 def _undecodable(format: str, why: object) -> errors.FormatError:

@@ -123,7 +123,8 @@ class Cuts:
         """Cut the power at each moment, in every way; load, and perhaps commit and cut again."""
         checked: set[tuple[Image, int]] = set()
         for moment in moments:
-            for image in moment.disk.images():
+            # An unfinished first slot is no slot: it matters only to who goes on from there.
+            for image in moment.disk.images(besides=None if then_commit else ".new"):
                 self.states += 1
                 number, payload = self._load(image)
                 if number or moment.promise.returned:
@@ -183,5 +184,3 @@ def healthy(
     for number in range(1, generations + 1):
         writer.commit(payload(number, size))
     return Moment(writer.disk.copy(), writer.promise)
-
-

@@ -108,10 +108,15 @@ class SimulatedDisk:
         twin.names_durable = {path: set(held) for path, held in self.names_durable.items()}
         return twin
 
-    def images(self) -> Iterator[Image]:
-        """Yield every image that a power cut may leave at this moment, each once."""
+    def images(self, besides: str | None = None) -> Iterator[Image]:
+        """Yield every image that a power cut may leave at this moment, each once.
+
+        Files whose names end in `besides` are left out.
+        """
         files = []
         for path, held in sorted(self.names_durable.items()):
+            if besides and path.endswith(besides):
+                continue
             contents: set[bytes | None] = set()
             for number in held:
                 contents |= {None} if number is None else self.inodes[number].contents()

@@ -21,7 +21,7 @@ Scenario = Callable[[], tuple[Writer, Layout]]
 
 
 def first_commit() -> tuple[Writer, Layout]:
-    writer = Writer(SimulatedDisk())
+    writer = Writer(SimulatedDisk(sector=COARSE))
     writer.commit(payload(1))
     return writer, layout()
 

@@ -56,7 +56,7 @@ def assert_healed(path: str, bad: str) -> None:
 
 @pytest.mark.parametrize("copy", "ab")
 def test_any_single_flipped_byte_of_a_copy_is_healed(store: str, copy: str) -> None:
-    """Whichever byte of a copy of the newest generation flips, it loads and both are equal again."""
+    """Whichever byte of a copy of the newest flips, it loads and both are equal again."""
     slot = f"{store}.{copy}0"
     size = os.path.getsize(slot)
     for offset in range(size):
@@ -105,7 +105,7 @@ PAIRS = list(itertools.product(ways_to_destroy(), repeat=2))
 def test_both_copies_destroyed_the_one_before_loads_and_says_so(
     store: str, a: Callable[[str], None], b: Callable[[str], None]
 ) -> None:
-    """However the two copies of the newest are destroyed, generation 2 loads and repair mends it."""
+    """However the two copies of the newest are destroyed, 2 loads and repair mends it."""
     a(store + ".a0")
     b(store + ".b0")
     with pytest.warns(redundict.RedundancyWarning):

@@ -1,4 +1,4 @@
-"""The main job on a real document of more than 500 KB: the ISO 639-3 table that pycountry carries."""
+"""The main job on a real document of more than 500 KB: pycountry's table of ISO 639-3."""
 
 from __future__ import annotations
 

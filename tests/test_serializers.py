@@ -706,6 +706,12 @@ def test_a_plain_file_is_first_read_in_the_format_asked_for(asked: object) -> No
     assert serializers.read_plain(format.encode({"a": (1,)}), format) == {"a": (1,)}
 
 
+def test_the_format_asked_for_is_believed_before_json() -> None:
+    """What looks like JSON may be something else to the format that wrote it."""
+    format = serializers.resolve(namespace(dumps=text_dumps, loads=lambda text: {"mine": text}))
+    assert serializers.read_plain(b'{"a": 1}', format) == {"mine": '{"a": 1}'}
+
+
 FORMATS = ["json", "csv", "pickle", marshal]
 
 

@@ -184,7 +184,8 @@ def test_one_number_with_two_contents_is_a_divergence(
         # More are kept than there were.
         (["1 2", "1 2"], 3, 2),
         # A copy that is no longer ours is not looked at.
-        (["1 2", "1 2", "*3 -"], 2, 1),
+        (["1 2", "1 2", "*3"], 2, 1),
+        (["1 2 4", "1 2 4", "*3"], 3, 0),
     ],
 )
 def test_the_victim_is_what_is_least_missed(copies: list[str], keep: int, victim: int) -> None:
@@ -255,6 +256,8 @@ def test_no_victim_has_the_survivors_home(copies: list[str], keep: int) -> None:
         (["!2 #", "- ?"], 2, LOST, None),
         # Fewer are kept than there were: what is beyond and does not verify is not judged.
         (["4 5 !3", "4 5 -"], 2, HEALTHY, {}),
+        # What lies in a copy that is no longer ours is not judged either.
+        (["1 2", "1 2", "*1 *1"], 2, HEALTHY, {}),
         # The copies have diverged.
         (["1 2", "1 2f"], 2, DEGRADED, None),
     ],

@@ -110,7 +110,7 @@ def test_the_survivor_in_a_slot_beyond_keep_is_not_lost(path: str) -> None:
 
 
 def test_a_copy_that_the_layout_does_not_have_may_be_the_newest(path: str) -> None:
-    """With `copies` lowered, what only the other copy holds still loads, and is healed into ours."""
+    """With `copies` lowered, what only the other copy holds loads, and is healed into ours."""
     writer(path).commit(b"1", "json")
     for slot in (".a0",):
         os.remove(path + slot)
@@ -253,7 +253,7 @@ def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.Monk
 def test_a_clean_close_spares_the_next_opening_the_settling(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a clean close nothing is written again; after a kill, the survivor is, byte for byte."""
+    """After a clean close nothing is written again; after a kill, the survivor is."""
     written: list[int] = []
 
     class Counting(durable.Disk):

@@ -1,0 +1,171 @@
+"""`durable`: bytes, names and permissions, on a real file system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from redundict import durable
+
+from . import damage
+
+
+class Recording(durable.Disk):
+    """A disk that notes which calls were made, and takes at most `most` bytes a write."""
+
+    def __init__(self, most: int = 1 << 30) -> None:
+        self.calls: list[str] = []
+        self.most = most
+
+    def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        self.calls.append("write")
+        return super().write(fd, data[: self.most], offset)
+
+    def sync_data(self, fd: int) -> None:
+        self.calls.append("sync_data")
+
+    def sync_all(self, fd: int) -> None:
+        self.calls.append("sync_all")
+
+    def sync_directory(self, path: str) -> None:
+        self.calls.append("sync_directory")
+
+    def truncate(self, fd: int, size: int) -> None:
+        self.calls.append("truncate")
+        super().truncate(fd, size)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Recording:
+    """Put a recording disk in place."""
+    recording = Recording()
+    monkeypatch.setattr(durable, "disk", recording)
+    return recording
+
+
+def known(path: str, *parts: bytes) -> None:
+    """Overwrite a file whose size and name are on the medium."""
+    durable.overwrite(path, parts, sync_size=False, sync_name=False)
+
+
+def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Recording) -> None:
+    """Same size: data. Another size, or a new file: metadata too, and the name of a new file."""
+    known(path, b"a" * 4096)
+    assert disk.calls == ["write", "sync_all", "sync_directory"]
+    disk.calls.clear()
+    known(path, b"b" * 4000, b"c" * 96)
+    assert disk.calls == ["write", "write", "sync_data"]
+    disk.calls.clear()
+    known(path, b"d" * 8192)
+    assert disk.calls == ["write", "sync_all"]
+    disk.calls.clear()
+    known(path, b"e" * 4096)
+    assert disk.calls == ["write", "truncate", "sync_all"]
+    assert damage.read(path) == b"e" * 4096
+    disk.calls.clear()
+    durable.overwrite(path, [b"f" * 4096])
+    assert disk.calls == ["write", "sync_all", "sync_directory"]
+
+
+def test_a_sparse_file_is_not_synced_by_data_alone(path: str, disk: Recording) -> None:
+    """A file with holes gets its blocks when it is written, which is metadata."""
+    damage.overwrite(path, b"")
+    os.truncate(path, 1 << 16)
+    known(path, b"x" * (1 << 16))
+    assert "sync_all" in disk.calls
+
+
+def test_short_writes_are_continued(path: str, disk: Recording) -> None:
+    """A system that takes a few bytes at a time gets all of them, in order."""
+    disk.most = 100
+    known(path, bytes(range(256)) * 4)
+    assert damage.read(path) == bytes(range(256)) * 4
+
+
+def test_a_write_without_progress_is_an_error(path: str, disk: Recording) -> None:
+    """A system that takes nothing and says nothing does not hang the commit."""
+    disk.most = 0
+    with pytest.raises(OSError, match="no progress"):
+        known(path, b"x")
+
+
+def test_a_created_file_appears_whole(path: str, disk: Recording) -> None:
+    """It has another name until its content is synced, and its name is synced then."""
+    durable.create(path, [b"x" * 10])
+    assert disk.calls == ["write", "sync_all", "sync_directory", "sync_directory"]
+    assert os.listdir(os.path.dirname(path)) == ["state.json"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_permissions_are_exact_whatever_the_umask(path: str, umask: int) -> None:
+    """A mode is set exactly; `mode_if_new` only on a file that is created."""
+    before = os.umask(umask)
+    try:
+        durable.overwrite(path, [b"x"], mode=0o640)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
+        durable.overwrite(path, [b"x"], mode_if_new=0o600)
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
+        durable.overwrite(path + "2", [b"x"], mode_if_new=0o600)
+        assert stat.S_IMODE(os.stat(path + "2").st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_what_is_no_regular_file_is_neither_followed_nor_opened(path: str) -> None:
+    """A link, a folder, a FIFO, a device: named as such, none blocks, none is written."""
+    target = path + ".target"
+    damage.overwrite(target, b"precious")
+    os.symlink(target, path + ".link")
+    os.mkdir(path + ".folder")
+    os.mkfifo(path + ".fifo")
+    for name in (path + ".link", path + ".folder", path + ".fifo", "/dev/null"):
+        with pytest.raises(durable.NotAFileError):
+            durable.read(name)
+        with pytest.raises(durable.NotAFileError):
+            durable.overwrite(name, [b"overwritten"])
+    assert damage.read(target) == b"precious"
+
+
+def test_reading_the_end_of_a_file_reads_no_more(path: str) -> None:
+    """With a limit, the last bytes come back, and what the inode says of all of it."""
+    damage.overwrite(path, b"0123456789")
+    content = durable.read(path, 4)
+    assert (content.data, content.stat.size) == (b"6789", 10)
+    assert durable.read(path, 400).data == b"0123456789"
+
+
+def test_putting_aside_overwrites_nothing(path: str) -> None:
+    """Two files put aside in one second get two names."""
+    names = []
+    for content in (b"one", b"two", b"three"):
+        damage.overwrite(path, content)
+        names.append(durable.put_aside(path))
+    assert [damage.read(name) for name in names] == [b"one", b"two", b"three"]
+
+
+def test_no_descriptor_is_left_open_when_a_call_fails(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever call fails, the file is closed."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc")
+    before = len(os.listdir("/proc/self/fd"))
+    for call in ("stat", "read", "write", "truncate", "sync_data", "sync_all", "chmod"):
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        failing = durable.Disk()
+        damage.overwrite(path, b"x" * 100)
+        os.chmod(path, 0o644)
+        monkeypatch.setattr(failing, call, fail)
+        monkeypatch.setattr(durable, "disk", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            durable.read(path)
+            durable.overwrite(path, [b"y"], mode=0o600, sync_size=False)
+            durable.overwrite(path, [b"y"], sync_size=False)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,0 +1,192 @@
+"""`loading` and `survey`: what readers see, how much they read, and a writer beside them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+import redundict
+from redundict import durable, loading, survey
+from redundict.slots import Layout, Slot, SlotState
+
+from . import damage
+
+
+@pytest.fixture
+def store(path: str) -> str:
+    """Return a store of two generations that was written long ago; 2 is in slot 1."""
+    with redundict.open(path) as state:
+        for number in (1, 2):
+            state["n"] = number
+            state.sync()
+    for slot in (".a0", ".a1", ".b0", ".b1"):
+        damage.age(path + slot)
+    return path
+
+
+def layout(path: str) -> Layout:
+    return Layout.of(path, 2, 2)
+
+
+class Reads(durable.Disk):
+    """A disk that notes which files were read whole."""
+
+    def __init__(self) -> None:
+        self.whole: list[str] = []
+        self.paths: dict[int, str] = {}
+
+    def open_read(self, path: str) -> int:
+        fd = super().open_read(path)
+        self.paths[fd] = path
+        return fd
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        if offset == 0:
+            self.whole.append(self.paths[fd][-2:])
+        return super().read(fd, size, offset)
+
+
+def test_loading_reads_trailers_first_and_one_payload(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next copy is read only if the first one fails."""
+    reads = Reads()
+    monkeypatch.setattr(durable, "disk", reads)
+    loading.load(layout(store))
+    assert reads.whole == ["a1"]
+    damage.flip(store + ".a1", 0)
+    reads.whole.clear()
+    loading.load(layout(store))
+    assert reads.whole == ["a1", "b1"]
+    monkeypatch.undo()
+    redundict.repair(store)
+
+
+REFUSALS = {
+    errno.EIO: SlotState.DAMAGED,
+    errno.ENOENT: SlotState.MISSING,
+    errno.ENOTDIR: SlotState.MISSING,
+    errno.EACCES: SlotState.FOREIGN,
+    errno.ELOOP: SlotState.FOREIGN,
+}
+
+
+class Refusing(durable.Disk):
+    """A disk that refuses to open some slots."""
+
+    def __init__(self, number: int, *endings: str) -> None:
+        self.number, self.endings = number, endings
+
+    def open_read(self, path: str) -> int:
+        if path.endswith(self.endings):
+            raise OSError(self.number, os.strerror(self.number), path)
+        return super().open_read(path)
+
+
+@pytest.mark.parametrize(("number", "state"), REFUSALS.items())
+def test_what_the_system_answers_becomes_the_slots_state(
+    store: str, monkeypatch: pytest.MonkeyPatch, number: int, state: SlotState
+) -> None:
+    """A medium's error is damage, absence is missing, and a refusal is not ours to judge."""
+    monkeypatch.setattr(durable, "disk", Refusing(number, ".a1"))
+    seen = survey.look(Slot(0, 1, store + ".a1", SlotState.MISSING))
+    assert seen.state is state
+    assert seen.denied == (number == errno.EACCES)
+    assert loading.load(layout(store)).generation == 2
+
+
+def test_running_out_of_handles_says_nothing_about_a_slot(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMFILE is the process's trouble: an error, and no slot is taken for damaged."""
+    monkeypatch.setattr(durable, "disk", Refusing(errno.EMFILE, ".a0"))
+    with pytest.raises(redundict.StorageError) as caught:
+        loading.load(layout(store))
+    assert caught.value.errno == errno.EMFILE
+
+
+@pytest.mark.parametrize("denied", [(".a0", ".b0"), (".a0", ".b1"), (".a1", ".b1")])
+def test_a_store_of_which_no_copy_can_be_seen_in_full_does_not_load(
+    store: str, monkeypatch: pytest.MonkeyPatch, denied: tuple[str, ...]
+) -> None:
+    """What may not be looked at may be what is newest: an older one does not pass for it."""
+    monkeypatch.setattr(durable, "disk", Refusing(errno.EACCES, *denied))
+    for flag in "rwcn":
+        with pytest.raises(redundict.AccessError) as caught:
+            redundict.open(store, flag)
+        assert isinstance(caught.value, PermissionError)
+    with pytest.raises(redundict.AccessError):
+        redundict.check(store)
+
+
+def test_a_writer_at_work_is_waited_for(path: str) -> None:
+    """A slot that is half written and fresh is looked at again, until it is whole."""
+    with redundict.open(path) as state:
+        for number in (1, 2, 3):
+            state["n"] = number
+            state.sync()
+    whole = damage.read(path + ".a0")
+    os.truncate(path + ".a0", 1000)
+    timer = threading.Timer(0.1, lambda: damage.overwrite(path + ".a0", whole))
+    timer.start()
+    loaded = loading.load(layout(path))
+    timer.join()
+    assert all(slot.sound for slot in loaded.slots)
+
+
+def test_damage_is_not_waited_for_for_ever(path: str) -> None:
+    """Fresh damage costs a reader about a second, old damage nothing."""
+    with redundict.open(path) as state:
+        state["n"] = 1
+        state.sync()
+    os.truncate(path + ".a0", 1000)
+    started = time.monotonic()
+    assert loading.load(layout(path)).generation == 1
+    assert time.monotonic() - started < 5
+    damage.age(path + ".a0")
+    damage.age(path + ".b0")
+    started = time.monotonic()
+    assert loading.load(layout(path)).generation == 1
+    assert time.monotonic() - started < 0.5
+    redundict.repair(path)
+
+
+READER = """
+import redundict, sys, time, warnings
+warnings.simplefilter("error")
+end, last, seen = time.monotonic() + float(sys.argv[2]), 0, set()
+while time.monotonic() < end:
+    with redundict.open(sys.argv[1], "r") as state:
+        assert state["double"] == [state["n"]] * 500, "torn"
+        assert state["n"] >= last, "went back"
+        last = state["n"]
+        seen.add(last)
+print(len(seen))
+"""
+
+
+def test_readers_beside_a_busy_writer_never_err(path: str) -> None:
+    """While a writer commits as fast as it can, readers see committed states only, and no alarm."""
+    with redundict.open(path) as state:
+        state.update(n=0, double=[0] * 500)
+        state.sync()
+        command = [sys.executable, "-c", READER, path, "2"]
+        readers = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            for _ in range(2)
+        ]
+        number = 0
+        while any(reader.poll() is None for reader in readers):
+            number += 1
+            state.update(n=number, double=[number] * 500)
+            state.sync()
+    for reader in readers:
+        out, err = reader.communicate()
+        assert reader.returncode == 0, err
+        assert int(out) > 10
