@@ -28,7 +28,6 @@ from . import (
     survey,
 )
 from .slots import COPIES, KEEP, Layout, StoreState
-from .store import Healed
 
 
 class Exit(IntEnum):
@@ -106,7 +105,7 @@ def show(args: argparse.Namespace) -> Exit:
     sys.stdout.buffer.write(loaded.payload)
     if sys.stdout.isatty():
         sys.stdout.write("\n")
-    met = integrity.recovery_of(loaded, Healed()) if args.generation is None else None
+    met = integrity.recovery_of(loaded) if args.generation is None else None
     if met:
         errors.warn(str(met))
     return OF_STATE[met.state] if met else Exit.OK

@@ -87,7 +87,7 @@ def check(path: str | os.PathLike[str], *, folders: Folders | None = None) -> Re
     """
     path = os.path.abspath(os.fspath(path))
     layout, seen = survey.patiently(
-        lambda: survey.discover(path, folders), lambda found: found[1], slots.KEEP
+        lambda: survey.discover(path, folders), lambda found: found[1], _is_healthy
     )
     if all(slot.state is SlotState.MISSING for slot in seen):
         raise not_found(path)
@@ -144,14 +144,21 @@ def _action(layout: Layout, state: StoreState, pair: tuple[Slot, Slot] | None) -
     return None if state is StoreState.HEALTHY else layout.command("repair")
 
 
-def recovery_of(loaded: Loaded, healed: Healed) -> Recovery | None:
-    """Return what was wrong with what was loaded, None if nothing was."""
-    if loaded.survivor is None:
+def _is_healthy(found: tuple[Layout, list[Slot]]) -> bool:
+    layout, seen = found
+    survivor = next(iter(slots.by_claim(seen)), None)
+    return slots.judge(seen, survivor, layout.keep) is StoreState.HEALTHY
+
+
+def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None:
+    """Return what was wrong with what was loaded, None if nothing was.
+
+    Without `healed`, for a reader: a copy that is merely behind is a writer's affair.
+    """
+    flaws = loaded.damage() if healed is None else loaded.flaws()
+    if loaded.survivor is None or not flaws:
         return None
-    keep = loaded.layout.keep
-    flaws = slots.flaws(loaded.slots, loaded.survivor, keep)
-    if not flaws:
-        return None
+    healed, keep = healed or Healed(), loaded.layout.keep
     return Recovery(
         path=loaded.layout.path,
         state=slots.judge(loaded.slots, loaded.survivor, keep),

@@ -35,6 +35,22 @@ class Loaded:
         """Whether there is no slot of any copy: a store that was never written."""
         return all(slot.state is SlotState.MISSING for slot in self.slots)
 
+    def flaws(self) -> list[tuple[Slot, str]]:
+        """Return what is wrong with the slots."""
+        if self.survivor is None:
+            return [
+                (slot, slot.reason) for slot in self.slots if slot.state is not SlotState.MISSING
+            ]
+        return slots.flaws(self.slots, self.survivor, self.layout.keep)
+
+    def damage(self) -> list[tuple[Slot, str]]:
+        """Return the flaws, but for copies that are merely behind: a writer may be at work."""
+        return [
+            (slot, reason)
+            for slot, reason in self.flaws()
+            if not slot.sound or slot.generation >= self.generation
+        ]
+
 
 def load(layout: Layout, generation: int | None = None) -> Loaded:
     """Return the survivor's payload, or that of `generation`.
@@ -44,7 +60,7 @@ def load(layout: Layout, generation: int | None = None) -> Loaded:
     and `NewerVersionError`. A slot that a writer is at work on is looked at again.
     """
     loaded = survey.patiently(
-        lambda: _load(layout, generation), lambda seen: seen.slots, layout.keep
+        lambda: _load(layout, generation), lambda seen: seen.slots, lambda seen: not seen.damage()
     )
     return _refuse_lost(loaded, generation)
 

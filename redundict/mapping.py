@@ -19,7 +19,7 @@ from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
 from .recovery import put_lost_aside
 from .slots import COPIES, KEEP, Generation, Layout, Slot
-from .store import Healed, Store
+from .store import Store
 from .survey import Folders
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -175,7 +175,7 @@ class RedunDict(dict[Any, Any]):
         """Take the newest generation into memory, or what the recipe left; `afresh`: nothing."""
         store, lost = self._store.again(), None
         if self.flag == "r":
-            loaded, healed = loading.load(self._layout), Healed()
+            loaded, healed = loading.load(self._layout), None
             store.generation = loaded.generation
         else:
             self._prepare_to_write()

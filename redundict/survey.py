@@ -15,7 +15,7 @@ from itertools import chain, repeat
 from typing import Final, TypeVar
 
 from . import durable, errors, slots, trailer
-from .slots import Layout, Slot, SlotState, StoreState
+from .slots import Layout, Slot, SlotState
 
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  #: Seconds between a reader's looks.
 _FRESH: Final = 1.0  #: Seconds for which what looks wrong may be a writer at work.
@@ -163,24 +163,23 @@ def lost(layout: Layout, seen: Collection[Slot]) -> errors.LostError:
 
 
 def patiently(
-    attempt: Callable[[], Seen], slots_of: Callable[[Seen], Sequence[Slot]], keep: int
+    attempt: Callable[[], Seen],
+    slots_of: Callable[[Seen], Sequence[Slot]],
+    is_whole: Callable[[Seen], bool],
 ) -> Seen:
     """Repeat `attempt` while what it saw may be a writer at work, and return what it saw last.
 
-    A store that is not healthy and changed within the last second may be one that is being written.
+    What is not whole and changed within the last second may be in the middle of being written.
     Damage stays, so nothing is waited for where the last change is older; a reader that saw no
-    whole slot at all (the writer was faster) waits longer.
+    sound slot at all (the writer was faster) waits longer.
     """
     started = time.monotonic()
     for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
         seen = attempt()
         found = slots_of(seen)
-        survivor = next(iter(slots.by_claim(found)), None)
-        if slots.judge(found, survivor, keep) is StoreState.HEALTHY:
-            break
-        limit = _FRESH if survivor else _STARVED
+        limit = _FRESH if any(slot.sound for slot in found) else _STARVED
         fresh = any(abs(time.time() - slot.modified) < _FRESH for slot in found)
-        if not fresh or time.monotonic() - started > limit:
+        if is_whole(seen) or not fresh or time.monotonic() - started > limit:
             break
         time.sleep(pause)
     return seen

@@ -57,11 +57,16 @@ def paste(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
 
 
 def make(path: str, **options: Any) -> str:
-    """Make a store of two generations, {"n": 1} in the slots 0 and {"n": 2} in the slots 1."""
+    """Make a store of two generations, {"n": 1} in the slots 0 and {"n": 2} in the slots 1.
+
+    They are an hour old, so that no reader waits for what may be a writer at work.
+    """
     with redundict.open(path, **options) as state:
-        state["n"] = 1
-        state.sync()
-        state["n"] = 2
+        for state["n"] in (1, 2):
+            state.sync()
+        for generation in state.generations():
+            for slot in generation.slots:
+                damage.age(slot.path)
     return path
 
 

@@ -72,11 +72,16 @@ def opened(fs: FakeFilesystem) -> Iterator[Open]:
 
 
 def make(path: str) -> str:
-    """Make a store of two generations, {"n": 1} in the slots 0 and {"n": 2} in the slots 1."""
+    """Make a store of two generations, {"n": 1} in the slots 0 and {"n": 2} in the slots 1.
+
+    They are an hour old, so that no reader waits for what may be a writer at work.
+    """
     with redundict.open(path) as state:
-        state["n"] = 1
-        state.sync()
-        state["n"] = 2
+        for state["n"] in (1, 2):
+            state.sync()
+        for generation in state.generations():
+            for slot in generation.slots:
+                damage.age(slot.path)
     return path
 
 

@@ -33,11 +33,13 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: str) -> str:
-    """Return the path of a store of two generations, {"n": 1} and {"n": 2}."""
+    """Return the path of a store of two generations, {"n": 1} and {"n": 2}, an hour old."""
     with redundict.open(path) as state:
-        state["n"] = 1
-        state.sync()
-        state["n"] = 2
+        for state["n"] in (1, 2):
+            state.sync()
+        for generation in state.generations():
+            for slot in generation.slots:
+                damage.age(slot.path)
     return path
 
 
