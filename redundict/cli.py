@@ -9,6 +9,7 @@ import argparse
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,6 @@ OF_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (errors.RedundictError, Exit.FAILED),
     (OSError, Exit.FAILED),
     (ValueError, Exit.USAGE),  # an argument that the library refuses
-    (KeyboardInterrupt, Exit.INTERRUPTED),
 )
 
 
@@ -170,10 +170,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold any bytes
     codes: list[Exit] = []
-    with _reported(codes):
-        args = parser().parse_args(argv)
-        codes.append(args.run(args))
-        sys.stdout.flush()
+    try:
+        with _reported(codes):
+            args = parser().parse_args(argv)
+            codes.append(args.run(args))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("redundict: interrupted", file=sys.stderr)
+        return Exit.INTERRUPTED
+    except Exception:  # noqa: BLE001 - Python's own exit code for it would mean "degraded"
+        traceback.print_exc()
+        return Exit.FAILED
     return worst(codes)
 
 
@@ -256,9 +263,7 @@ def _reported(codes: list[Exit]) -> Iterator[None]:
     except tuple(kind for kind, _ in OF_ERROR) as error:
         codes.append(next(code for kind, code in OF_ERROR if isinstance(error, kind)))
         if not isinstance(error, BrokenPipeError):
-            print(
-                f"redundict: {error}" if str(error) else "redundict: interrupted", file=sys.stderr
-            )
+            print(f"redundict: {error}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -68,6 +68,8 @@ class WriterLock:
         Raises `LockedError` if another writer has it, `StorageError` if the lock file cannot be
         made or the file system has no locks.
         """
+        if timeout < 0:
+            raise ValueError(f"timeout must not be negative, as {timeout} is")
         from filelock import FileLock, Timeout  # noqa: PLC0415 - a reader never pays for it
 
         # thread_local: a store opened in one thread may be closed in another. A lock that only

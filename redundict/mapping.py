@@ -8,13 +8,13 @@ caller left it or as the last commit was, never something in between.
 from __future__ import annotations
 
 import copy
-import functools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Self
 
 from . import durable, errors, loading, serializers
+from .closed import closed_class
 from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
 from .recovery import put_lost_aside
@@ -244,7 +244,7 @@ class RedunDict(dict[Any, Any]):
 
     def _release(self) -> None:
         self._store.release()
-        self.__class__ = _closed(type(self))
+        self.__class__ = closed_class(type(self))
 
     def _prepare_to_write(self) -> None:
         """Do what has to come before the store may be written to."""
@@ -263,43 +263,6 @@ class RedunDict(dict[Any, Any]):
                 path=self.path,
                 safe=f"generation {self.generation} stands, and memory is as it was committed",
             )
-
-
-class _Closed:
-    """What a closed store's methods are: they cost an open one nothing."""
-
-    path: str
-
-    def close(self) -> None:
-        """Do nothing: it is closed."""
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing: it is closed."""
-
-    def __repr__(self) -> str:
-        return f"<closed store {self.path!r}>"
-
-
-def _refuse(self: _Closed, *_: object, **__: object) -> NoReturn:
-    raise errors.ClosedError("the store is closed", path=self.path, action="open it again")
-
-
-#: What a closed store still answers; the rest of dict, and of RedunDict, is refused.
-_ANSWERED: Final = {
-    "__new__",
-    "__init__",
-    "__getattribute__",
-    "__hash__",
-    "__class_getitem__",
-} | set(vars(_Closed))
-for _name in {*vars(dict), "sync", "reload", "generations", "rollback", "transaction", "__enter__"}:
-    if _name not in _ANSWERED and callable(getattr(RedunDict, _name, None)):
-        setattr(_Closed, _name, _refuse)
-
-
-@functools.cache
-def _closed(kind: type[RedunDict]) -> type[RedunDict]:
-    return type(f"Closed{kind.__name__}", (_Closed, kind), {})
 
 
 def load(

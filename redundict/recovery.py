@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from . import durable, errors, integrity, loading, slots, survey
+from .ledger import divergence
 from .slots import Layout, Slot, SlotState
-from .store import Store, divergence
+from .store import Store
 from .survey import Folders
 
 

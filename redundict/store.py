@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from . import durable, errors, loading, slots, survey, trailer
+from .ledger import Ledger, Place
 from .loading import Loaded
 from .locking import WriterLock
 from .slots import Layout, Slot, SlotState
@@ -35,17 +36,6 @@ class Healed:
     failures: Failures = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Place:
-    """A slot, and what this process has done to it."""
-
-    slot: Slot
-    settled: bool = False  #: Its content is on the medium.
-    sized: bool = False  #: So are its size and allocation.
-    named: bool = False  #: So is its name.
-    distrusted: bool = False  #: A write to it was not completed, whatever it looks like.
-
-
 class Store:
     """The slots of one store, for writing: take `lock` first, then `open`, then `commit`."""
 
@@ -54,18 +44,17 @@ class Store:
         self.lock = WriterLock(layout.lock_path, layout.path, mode)
         self.generation = 0  #: The last one loaded or committed.
         self._mode = mode
-        self._places: dict[str, _Place] = {}
+        self.ledger = Ledger(layout)
         self._content: tuple[bytes, str] | None = None  # payload digest and format of `generation`
         self._number = 0  # the highest that verified, or that this process tried to write
-        self._known: set[str] = set()  # digests that were there on opening, or are our own
         self._turn = threading.RLock()
         self._busy = False
 
     def again(self) -> Store:
         """Return a store to be opened anew in this one's place, with what must not be forgotten."""
         anew = Store(self.layout, mode=self._mode)
-        anew.lock, anew._number = self.lock, self._number
-        anew._places = {p: replace(place) for p, place in self._places.items() if place.distrusted}
+        anew.lock, anew._number, anew._turn = self.lock, self._number, self._turn
+        anew.ledger = self.ledger.again()
         return anew
 
     def open(self) -> tuple[Loaded, Healed]:
@@ -76,12 +65,8 @@ class Store:
         number, since healing would destroy one of them.
         """
         with self._alone():
-            distrusted = set(self._places)
-            loaded = loading.load_locked(self.layout, distrusted=distrusted)
-            self._known = {slot.trailer.digest for slot in loaded.slots if slot.trailer}
-            self._places = {
-                slot.path: _Place(slot, distrusted=slot.path in distrusted) for slot in loaded.slots
-            }
+            loaded = loading.load_locked(self.layout, distrusted=self.ledger.places.keys())
+            self.ledger.enter(loaded)
             self.generation = loaded.generation
             self._number = max(self._number, loaded.generation)
             if loaded.survivor is None:
@@ -89,10 +74,10 @@ class Store:
             self._content = loaded.payload_digest, loaded.format
             for slot in loaded.slots:
                 if slot.state is SlotState.CLAIMED and slot.generation == loaded.generation:
-                    self._verify(slot)
-            self._refuse_if_diverged()
-            loaded = replace(loaded, slots=tuple(self._slots()))
-            self._take_over_from_last_holder()
+                    self.ledger.verify(slot)
+            self.ledger.refuse_if_diverged()
+            loaded = replace(loaded, slots=tuple(self.ledger.slots()))
+            self.ledger.take_over(self.lock.settled)
             return loaded, self._heal()
 
     def commit(self, payload: bytes, format: str, *, even_if_unchanged: bool = False) -> int:
@@ -107,10 +92,10 @@ class Store:
             hasher = hashlib.sha256(payload)
             content = hasher.digest(), format
             is_new = even_if_unchanged or content != self._content
-            if not is_new and self._is_complete():
+            if not is_new and self.ledger.is_complete():
                 return self.generation
 
-            self._look_again()
+            self.ledger.look_again(self.generation)
             survivor = self._settle()
             healed = self._heal()
             if not is_new and survivor and survivor.generation == self.generation:
@@ -118,7 +103,7 @@ class Store:
                 return self.generation
 
             self._verify_claims()
-            victim = slots.choose_victim(self._slots(), survivor, self.layout.keep)
+            victim = slots.choose_victim(self.ledger.slots(), survivor, self.layout.keep)
             self._refuse_overflow()
             self._number += 1
             sealed, ending = trailer.seal(
@@ -133,7 +118,7 @@ class Store:
             self._content = None  # until this has succeeded, nothing is known to be unchanged
             failures: Failures = {}
             for copy in range(self.layout.copies):
-                place = self._places[self.layout.slot_path(copy, victim)]
+                place = self.ledger.places[self.layout.slot_path(copy, victim)]
                 try:
                     self._refuse_last(place.slot, survivor)
                     self._write(place, [payload, ending], sealed, survivor)
@@ -148,11 +133,11 @@ class Store:
     def holds(self, payload: bytes, format: str) -> bool:
         """Tell whether this is the content of the last commit, in every copy."""
         content = hashlib.sha256(payload).digest(), format
-        return content == self._content and self._is_complete()
+        return content == self._content and self.ledger.is_complete()
 
     def release(self) -> None:
         """Let go of the lock, with a note of what is known to be on the medium."""
-        survivor = self._survivor() if self._is_complete() else None
+        survivor = self.ledger.survivor() if self.ledger.is_complete() else None
         self.lock.release(settled=survivor.trailer.digest if survivor and survivor.trailer else "")
 
     # --- the steps of opening and committing, in their order
@@ -175,41 +160,6 @@ class Store:
             finally:
                 self._busy = False
 
-    def _refuse_if_diverged(self) -> None:
-        while pair := slots.diverged(self._slots()):
-            # Believed only once both have verified.
-            if all(self._verify(slot).sound for slot in pair):
-                raise divergence(self.layout, *pair)
-
-    def _take_over_from_last_holder(self) -> None:
-        """Believe the note of who closed the store last: what it settled needs no second time."""
-        for place in self._places.values():
-            slot = place.slot
-            if slot.sound and slot.trailer and slot.trailer.digest == self.lock.settled:
-                place.settled = place.sized = place.named = True
-
-    def _look_again(self) -> None:
-        """Look at the trailers just before writing; raise if another writer was here."""
-        beyond = 1 + max(place.slot.index for place in self._places.values())
-        unseen = [
-            Slot(copy, beyond, self.layout.slot_path(copy, beyond), SlotState.MISSING)
-            for copy in range(self.layout.copies)
-        ]
-        for was in [*self._slots(), *unseen]:
-            now, place = survey.look(was), self._places.get(was.path)
-            if now.trailer and now.state is SlotState.CLAIMED:
-                is_ours = place and place.distrusted and now.trailer.digest in self._known
-                if was.holds(now) or is_ours:
-                    continue
-                now, _ = survey.verify(now)
-            is_unknown = now.trailer and now.sound and now.trailer.digest not in self._known
-            # An older one is no conflict: a disk came back that had been away.
-            if is_unknown and now.generation >= self.generation:
-                raise self._conflict(now)
-            if place:
-                self._places[was.path] = _Place(now, distrusted=place.distrusted and not now.sound)
-        survey.refuse_if_denied(self.layout, self._slots())
-
     def _settle(self) -> Slot | None:
         """Put the survivor on the medium before anything that loads is overwritten; return it.
 
@@ -219,8 +169,8 @@ class Store:
         copy after the other: a cut in the middle of one leaves the rest.
         """
         failures: Failures = {}
-        survivor = self._survivor()
-        holders = [p for p in self._places.values() if survivor and p.slot.holds(survivor)]
+        survivor = self.ledger.survivor()
+        holders = [p for p in self.ledger.places.values() if survivor and p.slot.holds(survivor)]
         for place in holders:
             if place.settled or place.slot.extra:
                 continue
@@ -231,24 +181,24 @@ class Store:
             except OSError as error:
                 failures[place.slot.path] = error
             else:
-                place.settled = place.sized = place.named = True
+                place.settle()
         if not any(place.settled or place.slot.extra for place in holders if place.slot.sound):
             if failures:
                 raise self._failed(failures, survivor)
             return self._settle() if holders else None
         for path in failures:
-            self._distrust(self._places[path])
-        return self._survivor()
+            self.ledger.places[path].distrust()
+        return self.ledger.survivor()
 
     def _heal(self) -> Healed:
         """Write the survivor's bytes over every bad copy of it.
 
         If the power goes now, what is overwritten held nothing that would load.
         """
-        survivor, healed = self._survivor(), Healed()
+        survivor, healed = self.ledger.survivor(), Healed()
         if survivor is None or survivor.trailer is None:
             return healed
-        for place in self._home_of(survivor):
+        for place in self.ledger.home_of(survivor):
             if place.slot.holds(survivor):
                 continue
             try:
@@ -266,9 +216,9 @@ class Store:
     def _verify_claims(self) -> None:
         """Verify what was only looked at, where the choice of the victim depends on it."""
         if self.layout.keep > trailer.MIN_KEEP:
-            for slot in self._slots():
+            for slot in self.ledger.slots():
                 if slot.state is SlotState.CLAIMED:
-                    self._verify(slot)
+                    self.ledger.verify(slot)
 
     def _refuse_overflow(self) -> None:
         if self._number >= trailer.MAX_GENERATION:
@@ -282,19 +232,19 @@ class Store:
     def _refuse_last(self, slot: Slot, survivor: Slot | None) -> None:
         """Spare a slot that is its copy's only one of the survivor (files were swapped by hand)."""
         if survivor and slot.holds(survivor):
-            home = self._places[self.layout.slot_path(slot.copy, survivor.index)].slot
+            home = self.ledger.places[self.layout.slot_path(slot.copy, survivor.index)].slot
             if not home.holds(survivor):
                 raise OSError("it is the only slot of its copy that holds the newest generation")
 
     def _write(
-        self, place: _Place, parts: list[bytes], sealed: trailer.Trailer, survivor: Slot | None
+        self, place: Place, parts: list[bytes], sealed: trailer.Trailer, survivor: Slot | None
     ) -> None:
         """Make a slot hold `parts` durably; until that is done, it is not trusted."""
         slot, sized, named = place.slot, place.sized, place.named
         if slot.state is SlotState.FOREIGN:
             raise OSError(f"{slot.reason}; {self.layout.command('repair')} puts it aside")
-        self._known.add(sealed.digest)
-        self._distrust(place)
+        self.ledger.known.add(sealed.digest)
+        place.distrust()
         if survivor is None:
             # A first commit that is cut must leave no slot: a torn one is damage, not emptiness.
             durable.create(slot.path, parts, mode=self._mode)
@@ -307,43 +257,7 @@ class Store:
                 sync_size=not sized,
                 sync_name=not named,
             )
-        place.slot = replace(slot, state=SlotState.VALID, trailer=sealed, reason="")
-        place.settled = place.sized = place.named = True
-        place.distrusted = False
-
-    def _distrust(self, place: _Place) -> None:
-        """Take a slot for torn, whatever a look at it says, until it has been written whole."""
-        reason = "its last write was not completed"
-        place.slot = replace(place.slot, state=SlotState.TORN, trailer=None, reason=reason)
-        place.settled = place.sized = place.named = False
-        place.distrusted = True
-
-    # --- what is known
-
-    def _slots(self) -> list[Slot]:
-        return [place.slot for place in self._places.values()]
-
-    def _survivor(self) -> Slot | None:
-        """Return the newest slot that verifies, by what is known of the slots since opening."""
-        for slot in slots.by_claim(self._slots()):
-            if slot.state is SlotState.VALID or self._verify(slot).sound:
-                return self._places[slot.path].slot
-        return None
-
-    def _verify(self, slot: Slot) -> Slot:
-        self._places[slot.path].slot = survey.verify(slot)[0]
-        return self._places[slot.path].slot
-
-    def _home_of(self, survivor: Slot) -> list[_Place]:
-        copies = range(self.layout.copies)
-        return [self._places[self.layout.slot_path(copy, survivor.index)] for copy in copies]
-
-    def _is_complete(self) -> bool:
-        """Tell whether every copy of the last commit is known to be on the medium."""
-        survivor = self._survivor()
-        return survivor is not None and all(
-            place.slot.holds(survivor) and place.settled for place in self._home_of(survivor)
-        )
+        place.settle(replace(slot, state=SlotState.VALID, trailer=sealed, reason=""))
 
     # --- what is told
 
@@ -365,30 +279,6 @@ class Store:
             action="free space or mend the disk, then sync() again",
             failures={path: errors.why(error) for path, error in failures.items()},
         )
-
-    def _conflict(self, other: Slot) -> errors.ConflictError:
-        return errors.ConflictError(
-            f"{other.name} holds generation {other.generation}, which this process has not seen: "
-            "another writer was here",
-            path=self.layout.path,
-            slot=other.name,
-            generation=other.generation,
-            safe="nothing was overwritten",
-            action="reload() to take the other's state, and make the change again",
-        )
-
-
-def divergence(layout: Layout, one: Slot, other: Slot) -> errors.DivergedError:
-    """Return the error for two slots with one number and different content."""
-    return errors.DivergedError(
-        f"{one.name} and {other.name} hold different content as generation {one.generation}",
-        path=layout.path,
-        slot=other.name,
-        generation=one.generation,
-        safe="both are as they were; nothing was overwritten",
-        action=f"{layout.command('repair', '--prefer', one.letter)} (or {other.letter}; what is "
-        "not preferred is put aside)",
-    )
 
 
 def _as_parent(survivor: Slot | None) -> str:

@@ -1,7 +1,7 @@
-"""Ways to damage a slot, for every test that needs one. All age the file, so that no reader waits.
+"""Ways to damage a slot, for every test that needs one. All of them age the file.
 
-A reader looks again at a slot that does not verify and changed within the last second, since a
-writer may be at work on it; a test damages what was written long ago.
+Where something is wrong and any slot changed within the last second, a reader looks again, since a
+writer may be at work. A store whose slots are all aged is not waited for.
 """
 
 from __future__ import annotations

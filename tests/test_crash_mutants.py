@@ -44,12 +44,12 @@ def the_digest_is_not_checked(patch: Patch) -> None:
 
 
 def the_survivor_is_not_settled(patch: Patch) -> None:
-    patch.setattr(store.Store, "_settle", store.Store._survivor)
+    patch.setattr(store.Store, "_settle", lambda self: self.ledger.survivor())
 
 
 def the_survivor_is_only_synced(patch: Patch) -> None:
     def settle(self: store.Store) -> slots.Slot | None:
-        for place in self._places.values():
+        for place in self.ledger.places.values():
             if place.slot.sound and not place.settled:
                 fd = durable.disk.open_write(place.slot.path)
                 with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def the_survivor_is_only_synced(patch: Patch) -> None:
                     durable.disk.sync_directory(FOLDER)
                 durable.disk.close(fd)
                 place.settled = place.sized = place.named = True
-        return self._survivor()
+        return self.ledger.survivor()
 
     patch.setattr(store.Store, "_settle", settle)
 

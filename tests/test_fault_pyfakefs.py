@@ -380,7 +380,8 @@ def test_copies_lie_on_two_drives_of_windows(fs: FakeFilesystem, windows: str) -
     fs.create_dir(folders[1])
     with redundict.open(windows, copies=folders) as state:
         state["n"] = 1
-    os.remove("C:\\Users\\somebody\\state.json.a0")
+    os.remove(f"{windows}.a0")
+    damage.age("D:\\mirror\\state.json.b0")
     assert redundict.load(windows, folders=folders) == {"n": 1}
     with redundict.open(windows, copies=folders) as state:
         assert state == {"n": 1}

@@ -13,10 +13,11 @@ SOURCE = Path(redundict.__file__).parent
 #: From the ground up; a module imports only from lines below its own.
 FLOORS = [
     {"errors"},
-    {"trailer", "durable", "serializers", "locking"},
+    {"trailer", "durable", "serializers", "locking", "closed"},
     {"slots"},
     {"survey"},
     {"loading"},
+    {"ledger"},
     {"store"},
     {"integrity"},
     {"recovery"},

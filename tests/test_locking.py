@@ -69,6 +69,12 @@ def test_a_timeout_waits_as_long_and_no_longer(path: str, holder: subprocess.Pop
         state["n"] = 1
 
 
+def test_a_negative_timeout_is_refused(path: str) -> None:
+    """To wait for ever is not what a mistyped number should do."""
+    with pytest.raises(ValueError, match="negative"):
+        redundict.open(path, timeout=-1)
+
+
 def test_a_lock_file_without_a_note_still_locks(path: str) -> None:
     """Who holds the lock is a courtesy; that it is held is not."""
     with redundict.open(path):

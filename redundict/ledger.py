@@ -1,0 +1,156 @@
+"""What the one writer knows of each slot, and what it has done to it.
+
+Readers look afresh each time; a writer must not: what it could not write whole is not to be trusted
+whatever it looks like, and what it did not see before is somebody else's. Changes nothing on disk.
+
+Invariant: a slot counts as settled only if this process, or one whose note says so, had its
+content, size and name synced since its bytes last changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from . import errors, slots, survey
+from .loading import Loaded
+from .slots import Layout, Slot, SlotState
+
+
+@dataclass(slots=True)
+class Place:
+    """A slot, and what this process has done to it."""
+
+    slot: Slot
+    settled: bool = False  #: Its content is on the medium.
+    sized: bool = False  #: So are its size and allocation.
+    named: bool = False  #: So is its name.
+    distrusted: bool = False  #: A write to it was not completed, whatever it looks like.
+
+    def distrust(self) -> None:
+        """Take the slot for torn, whatever a look at it says, until it has been written whole."""
+        reason = "its last write was not completed"
+        self.slot = replace(self.slot, state=SlotState.TORN, trailer=None, reason=reason)
+        self.settled = self.sized = self.named = False
+        self.distrusted = True
+
+    def settle(self, slot: Slot | None = None) -> None:
+        """Note that the slot is on the medium, as it was or with what was written to it now."""
+        self.slot = slot or self.slot
+        self.settled = self.sized = self.named = True
+        self.distrusted = False
+
+
+class Ledger:
+    """The slots of a store, by path, as its writer knows them."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.places: dict[str, Place] = {}
+        self.known: set[str] = set()  #: Digests that were there on opening, or are our own.
+
+    def again(self) -> Ledger:
+        """Return a ledger to begin anew with: only what is not to be trusted is remembered."""
+        anew = Ledger(self.layout)
+        anew.places = {path: replace(p) for path, p in self.places.items() if p.distrusted}
+        return anew
+
+    def enter(self, loaded: Loaded) -> None:
+        """Begin with what was seen on opening."""
+        distrusted = self.places.keys()
+        self.known = {slot.trailer.digest for slot in loaded.slots if slot.trailer}
+        self.places = {
+            slot.path: Place(slot, distrusted=slot.path in distrusted) for slot in loaded.slots
+        }
+
+    def slots(self) -> list[Slot]:
+        """Return the slots as they are known now."""
+        return [place.slot for place in self.places.values()]
+
+    def verify(self, slot: Slot) -> Slot:
+        """Read a slot whole, and return it as it is now."""
+        self.places[slot.path].slot = survey.verify(slot)[0]
+        return self.places[slot.path].slot
+
+    def survivor(self) -> Slot | None:
+        """Return the newest slot that verifies."""
+        for slot in slots.by_claim(self.slots()):
+            if slot.state is SlotState.VALID or self.verify(slot).sound:
+                return self.places[slot.path].slot
+        return None
+
+    def home_of(self, survivor: Slot) -> list[Place]:
+        """Return the places, one in each copy, where a generation should be."""
+        copies = range(self.layout.copies)
+        return [self.places[self.layout.slot_path(copy, survivor.index)] for copy in copies]
+
+    def is_complete(self) -> bool:
+        """Tell whether every copy of the newest generation is known to be on the medium."""
+        survivor = self.survivor()
+        return survivor is not None and all(
+            place.slot.holds(survivor) and place.settled for place in self.home_of(survivor)
+        )
+
+    def refuse_if_diverged(self) -> None:
+        """Raise `DivergedError` if two slots hold different content under one number."""
+        while pair := slots.diverged(self.slots()):
+            # Believed only once both have verified.
+            if all(self.verify(slot).sound for slot in pair):
+                raise divergence(self.layout, *pair)
+
+    def take_over(self, settled: str) -> None:
+        """Believe the note of who closed the store last: what it settled needs no second time."""
+        for place in self.places.values():
+            slot = place.slot
+            if slot.sound and slot.trailer and slot.trailer.digest == settled:
+                place.settle()
+
+    def look_again(self, newest: int) -> None:
+        """Look at the trailers just before writing; raise `ConflictError` at another writer's.
+
+        `newest` is the generation last loaded or committed: an older one that was not seen before
+        is no conflict, since a disk that had been away comes back with one.
+        """
+        beyond = 1 + max(place.slot.index for place in self.places.values())
+        unseen = [
+            Slot(copy, beyond, self.layout.slot_path(copy, beyond), SlotState.MISSING)
+            for copy in range(self.layout.copies)
+        ]
+        for was in [*self.slots(), *unseen]:
+            now, place = survey.look(was), self.places.get(was.path)
+            if now.trailer and now.state is SlotState.CLAIMED:
+                is_ours = place and place.distrusted and now.trailer.digest in self.known
+                if was.holds(now) or is_ours:
+                    continue
+                now, _ = survey.verify(now)
+            is_unknown = now.trailer and now.sound and now.trailer.digest not in self.known
+            if is_unknown and now.generation >= newest:
+                raise conflict(self.layout, now)
+            if place:
+                self.places[was.path] = Place(now, distrusted=place.distrusted and not now.sound)
+        survey.refuse_if_denied(self.layout, self.slots())
+
+
+def conflict(layout: Layout, other: Slot) -> errors.ConflictError:
+    """Return the error for a generation that this process has not seen."""
+    return errors.ConflictError(
+        f"{other.name} holds generation {other.generation}, which this process has not seen: "
+        "another writer was here",
+        path=layout.path,
+        slot=other.name,
+        generation=other.generation,
+        safe="nothing was overwritten",
+        action="reload() to take the other's state, and make the change again",
+    )
+
+
+def divergence(layout: Layout, one: Slot, other: Slot) -> errors.DivergedError:
+    """Return the error for two slots with one number and different content."""
+    return errors.DivergedError(
+        f"{one.name} and {other.name} hold different content as generation {one.generation}",
+        path=layout.path,
+        slot=other.name,
+        generation=one.generation,
+        safe="both are as they were; nothing was overwritten",
+        action=f"{layout.command('repair', '--prefer', one.letter)} (or {other.letter}; what is "
+        "not preferred is put aside)",
+    )
