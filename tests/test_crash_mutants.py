@@ -14,7 +14,10 @@ from . import test_crash_simulated as simulated
 from .crash import BrokenPromiseError, Cuts, killed, payload
 from .disk import FOLDER, SimulatedDisk
 
-pytestmark = pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning"),
+]
 Patch = pytest.MonkeyPatch
 
 

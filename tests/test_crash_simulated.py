@@ -15,7 +15,10 @@ from redundict.slots import Layout
 from .crash import COARSE, Cuts, Failing, Moment, Writer, healthy, killed, layout, payload
 from .disk import SimulatedDisk
 
-pytestmark = pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")
+pytestmark = [
+    pytest.mark.exhaustive,
+    pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning"),
+]
 
 Scenario = Callable[[], tuple[Writer, Layout]]
 

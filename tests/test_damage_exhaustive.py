@@ -13,6 +13,8 @@ from redundict import durable
 
 from . import damage
 
+pytestmark = pytest.mark.exhaustive
+
 
 class NoSync(durable.Disk):
     """A disk that does not wait for the medium: thousands of openings, and no power cut."""

@@ -32,7 +32,7 @@ def folder_for_anywhere(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 class TestRedunDictAsMapping(mapping_tests.TestHashMappingProtocol):
-    """All of mapping_tests, with the one difference that every dict subclass has."""
+    """All of mapping_tests, with the one difference that every dict subclass has (`test_copy`)."""
 
     type2test = Anywhere
 
@@ -47,9 +47,16 @@ class TestRedunDictAsMapping(mapping_tests.TestHashMappingProtocol):
         """As inherited, for a class that can be made without a path."""
         assert Anywhere.fromkeys("abc") == {"a": None, "b": None, "c": None}
 
+    def test_repr_deep(self) -> None:
+        """As inherited, with one store around plain dicts, not thousands of open stores."""
+        deep: dict[Any, Any] = {}
+        for _ in range(200_000):
+            deep = {1: deep}
+        self.assertRaises(RecursionError, repr, self._full_mapping({1: deep}))
+
 
 def test_all_of_mapping_tests_is_run() -> None:
-    """The class above overrides two tests and inherits the others."""
+    """The class above overrides three tests and inherits the others."""
     names = unittest.defaultTestLoader.getTestCaseNames(TestRedunDictAsMapping)
     assert len(names) >= 15
     assert {"test_update", "test_popitem", "test_setdefault", "test_repr_deep"} <= set(names)
