@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import threading
@@ -280,3 +281,42 @@ def test_a_number_that_cannot_grow_is_refused(path: str) -> None:
     assert store.commit(b"1", "json") == 10**18 - 1
     with pytest.raises(redundict.StorageError, match="used up"):
         store.commit(b"2", "json")
+
+
+def newer(content: bytes) -> bytes:
+    """Return a slot as version 2 of the format would write it, with the right digest."""
+    head = content[:-65].replace(b"\nredundict 1 ", b"\nredundict 2 ")
+    return head + hashlib.sha256(head).hexdigest().encode() + b"\n"
+
+
+@pytest.mark.damages
+@pytest.mark.parametrize("slot", [".a0", ".b0", ".a1", ".b1"])
+def test_a_slot_of_a_newer_version_is_refused_and_never_overwritten(path: str, slot: str) -> None:
+    """Whoever comes, with whichever flag, is told to upgrade; it is not taken for damage."""
+    one = writer(path)
+    for number in (1, 2):
+        one.commit(b'{"n":%d}' % number, "json")
+    damage.overwrite(path + slot, newer(damage.read(path + slot)))
+    before = slots(path)
+    acts = [lambda flag=flag: redundict.open(path, flag) for flag in "rwcn"]
+    acts += [lambda act=act: act(path) for act in (redundict.check, redundict.repair)]
+    acts += [lambda: redundict.rollback(path), lambda: redundict.load(path)]
+    acts += [lambda: one.commit(b"3", "json", even_if_unchanged=True)]
+    for act in acts:
+        with pytest.raises(redundict.NewerVersionError) as caught:
+            act()
+        assert caught.value.slot == os.path.basename(path + slot)
+        assert "upgrade" in str(caught.value)
+    assert slots(path) == before
+
+
+def test_a_flipped_version_number_is_damage(path: str) -> None:
+    """A version is believed only with its digest: what rotted is healed like any rot."""
+    with redundict.open(path) as state:
+        state["n"] = 1
+    content = damage.read(path + ".b0")
+    damage.overwrite(path + ".b0", content.replace(b"\nredundict 1 ", b"\nredundict 9 "))
+    with redundict.open(path) as state:
+        assert state.recovery is not None
+        assert state.recovery.healed == ("state.json.b0",)
+    assert damage.read(path + ".b0") == content
