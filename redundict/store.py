@@ -137,8 +137,12 @@ class Store:
 
     def release(self) -> None:
         """Let go of the lock, with a note of what is known to be on the medium."""
-        survivor = self.ledger.survivor() if self.ledger.is_complete() else None
-        self.lock.release(settled=survivor.trailer.digest if survivor and survivor.trailer else "")
+        settled = ""
+        with contextlib.suppress(errors.RedundictError):  # the note is a help, the lock a promise
+            survivor = self.ledger.survivor()
+            if survivor and survivor.trailer and self.ledger.is_complete():
+                settled = survivor.trailer.digest
+        self.lock.release(settled)
 
     # --- the steps of opening and committing, in their order
 
