@@ -140,8 +140,12 @@ class Store:
         settled = ""
         with contextlib.suppress(errors.RedundictError):  # the note is a help, the lock a promise
             survivor = self.ledger.survivor()
-            if survivor and survivor.trailer and self.ledger.is_complete():
-                settled = survivor.trailer.digest
+            holders = [
+                p for p in self.ledger.places.values() if survivor and p.slot.holds(survivor)
+            ]
+            # A copy that is not ours now, and that nobody synced, may be ours to the next holder.
+            if self.ledger.is_complete() and all(place.settled for place in holders):
+                settled = survivor.trailer.digest if survivor and survivor.trailer else ""
         self.lock.release(settled)
 
     # --- the steps of opening and committing, in their order

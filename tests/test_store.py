@@ -274,6 +274,19 @@ def test_a_clean_close_spares_the_next_opening_the_settling(
     assert written == [4096, 4096]
 
 
+def test_no_note_is_left_while_a_holder_of_the_newest_is_not_settled(path: str) -> None:
+    """A copy outside the layout that nobody synced is not passed on as settled."""
+    with redundict.open(path) as state:
+        state["n"] = 1
+    os.remove(path + ".lock")  # as if that writer had been killed
+    with redundict.open(path, copies=1) as state:
+        state.sync()
+    assert b"settled" not in damage.read(path + ".lock")
+    with redundict.open(path) as state:
+        state.sync()
+    assert b"settled" in damage.read(path + ".lock")
+
+
 def test_a_number_that_cannot_grow_is_refused(path: str) -> None:
     """A slot with the greatest number there is stops the store in our words, not by wrapping."""
     store = writer(path)
