@@ -42,6 +42,7 @@ class Stat:
     allocated: int  #: Bytes that the file system has set aside for it; -1 where it cannot tell.
     modified: float  #: Seconds since the epoch.
     mode: int  #: Permission bits.
+    changed: int = 0  #: When the inode last changed, nanoseconds; nobody can set it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Disk:
             allocated=-1 if blocks is None else blocks * 512,
             modified=found.st_mtime,
             mode=stat.S_IMODE(found.st_mode),
+            changed=found.st_ctime_ns,
         )
 
     def read(self, fd: int, size: int, offset: int) -> bytes:

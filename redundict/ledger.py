@@ -99,10 +99,25 @@ class Ledger:
 
     def take_over(self, settled: str) -> None:
         """Believe the note of who closed the store last: what it settled needs no second time."""
+        if not settled or settled != self.note():
+            return
         for place in self.places.values():
             slot = place.slot
-            if slot.sound and slot.trailer and slot.trailer.digest == settled:
+            if slot.sound and slot.trailer and settled.startswith(slot.trailer.digest):
                 place.settle()
+
+    def note(self) -> str:
+        """Return what names the newest generation and the very files that hold it.
+
+        Files that were copied or restored since have other times of change: they may be in the page
+        cache only, and are not those of which a note says that they are settled.
+        """
+        survivor = self.survivor()
+        if survivor is None or survivor.trailer is None:
+            return ""
+        holders = [slot for slot in self.slots() if slot.holds(survivor)]
+        changed = max(survey.look(slot).changed for slot in holders)
+        return f"{survivor.trailer.digest}@{changed}"
 
     def look_again(self, newest: int) -> None:
         """Look at the trailers just before writing; raise `ConflictError` at another writer's.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PATIENCE: Final = (0.0, 0.01, 0.05)  #: Seconds: a new holder may not have written its note yet.
 _LIMIT: Final = 4096  #: Bytes of a note that are read.
 _HOLDER: Final = ("pid", "host", "since")
-_SETTLED: Final = ("settled", "inode")  #: A note that was copied with its file has another inode.
+_SETTLED: Final = "settled"
 
 
 def encode_note(**fields: object) -> bytes:
@@ -43,7 +43,7 @@ def parse_note(text: bytes) -> dict[str, str]:
     {}
     """
     lines = (line.partition("=") for line in text.decode("utf-8", "replace").splitlines())
-    return {name: value for name, _, value in lines if name in _HOLDER + _SETTLED and value}
+    return {name: value for name, _, value in lines if name in (*_HOLDER, _SETTLED) and value}
 
 
 class WriterLock:
@@ -55,7 +55,8 @@ class WriterLock:
         self._mode = mode
         self._lock: BaseFileLock | None = None
         self._fd: int | None = None
-        self.settled = ""  #: The digest that the last holder left on the medium; '' if unknown.
+        self._pid = 0
+        self.settled = ""  #: What the last holder left settled; '' if unknown.
 
     @property
     def held(self) -> bool:
@@ -101,23 +102,22 @@ class WriterLock:
     def release(self, settled: str = "") -> None:
         """Let go of the lock; do nothing if it is not held.
 
-        `settled` is the digest of the generation that is on the medium in every copy, if it is: the
-        next holder need not make sure of that again.
+        `settled` names what is on the medium in every copy, if it is: the next holder need not make
+        sure of that again.
         """
         if self._lock is not None:
-            if settled and self._fd is not None:
-                with contextlib.suppress(OSError):  # a child of fork has lost the descriptor
-                    _write_note(self._fd, settled=settled, inode=os.fstat(self._fd).st_ino)
+            # In a child of fork the descriptor is closed, and may be another file's by now.
+            if settled and self._fd is not None and self._pid == os.getpid():
+                with contextlib.suppress(OSError):
+                    _write_note(self._fd, settled=settled)
             self._lock.release()
             self._lock = self._fd = None
 
     def _take_note(self, fd: int) -> None:
         """Read what the last holder left, and write who holds the lock now."""
-        self._fd, self.settled = fd, ""
+        self._fd, self._pid, self.settled = fd, os.getpid(), ""
         os.lseek(fd, 0, os.SEEK_SET)
-        note = parse_note(os.read(fd, _LIMIT))
-        if note.get("inode") == str(os.fstat(fd).st_ino):
-            self.settled = note.get("settled", "")
+        self.settled = parse_note(os.read(fd, _LIMIT)).get(_SETTLED, "")
         since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         with contextlib.suppress(OSError):  # a note is a help: a full disk must not stop the store
             _write_note(fd, pid=os.getpid(), host=socket.gethostname(), since=since)

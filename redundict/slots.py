@@ -60,6 +60,7 @@ class Slot:
     reason: str = ""  #: Why it is not valid.
     denied: bool = False  #: We may not look, so it might hold anything, even what is newest.
     modified: float = 0.0  #: When the file last changed, seconds since the epoch.
+    changed: int = 0  #: When its inode last changed, nanoseconds.
     mode: int | None = None  #: Permission bits.
     extra: bool = False  #: Of a copy that is not in the layout: read, and never written.
 

@@ -145,7 +145,7 @@ class Store:
             ]
             # A copy that is not ours now, and that nobody synced, may be ours to the next holder.
             if self.ledger.is_complete() and all(place.settled for place in holders):
-                settled = survivor.trailer.digest if survivor and survivor.trailer else ""
+                settled = self.ledger.note()
         self.lock.release(settled)
 
     # --- the steps of opening and committing, in their order

@@ -35,7 +35,7 @@ def look(slot: Slot) -> Slot:
         tail = durable.read(slot.path, trailer.TAIL)
     except OSError as error:
         return _unreadable(slot, error)
-    slot = replace(slot, modified=tail.stat.modified, mode=tail.stat.mode)
+    slot = _with_facts(slot, tail.stat)
     try:
         claim = trailer.parse(tail.data, tail.stat.size)
     except trailer.NewerVersion:
@@ -54,7 +54,7 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
         content = durable.read(slot.path)
     except OSError as error:
         return _unreadable(slot, error), None
-    slot = replace(slot, modified=content.stat.modified, mode=content.stat.mode)
+    slot = _with_facts(slot, content.stat)
     try:
         verified = trailer.verify(content.data)
     except trailer.TrailerError as error:
@@ -208,6 +208,10 @@ def _on_disk(layout: Layout) -> list[tuple[str, int, int]]:
             action="make the folder readable, then try again",
         ) from refused
     return sorted(found)
+
+
+def _with_facts(slot: Slot, stat: durable.Stat) -> Slot:
+    return replace(slot, modified=stat.modified, changed=stat.changed, mode=stat.mode)
 
 
 def _invalid(slot: Slot, error: trailer.TrailerError) -> Slot:

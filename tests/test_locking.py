@@ -100,16 +100,40 @@ def test_a_note_tells_what_was_settled_to_the_next_holder_only(path: str) -> Non
     third.release()
 
 
-def test_a_note_that_was_copied_with_its_file_is_not_believed(path: str) -> None:
-    """A restored backup brings a note along, but nobody has synced the slots beside it."""
-    lock = WriterLock(path + ".lock", path)
-    lock.acquire()
-    lock.release(settled="d1")
-    shutil.copy(path + ".lock", path + ".copy")
-    os.replace(path + ".copy", path + ".lock")
-    lock.acquire()
-    assert lock.settled == ""
-    lock.release()
+def test_a_store_that_was_restored_in_place_is_not_taken_for_settled(path: str) -> None:
+    """A backup copied over the files brings its note along, but nobody has synced the slots."""
+    folder = os.path.dirname(path)
+    with redundict.open(path) as state:
+        state["n"] = 1
+    shutil.copytree(folder, folder + "-backup")
+    with redundict.open(path) as state:
+        state["n"] = 2
+    os.remove(path + ".a1")
+    os.remove(path + ".b1")
+    shutil.copytree(folder + "-backup", folder, dirs_exist_ok=True)
+    state = redundict.open(path)
+    assert state == {"n": 1}
+    assert not any(place.settled for place in state._store.ledger.places.values())
+    state.close()
+    again = redundict.open(path)
+    assert any(place.settled for place in again._store.ledger.places.values())
+    again.close()
+    shutil.rmtree(folder + "-backup")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_of_fork_writes_no_note_into_whatever_has_the_descriptor(path: str) -> None:
+    """The lock's descriptor is closed in the child, and may be another file's by then."""
+    with redundict.open(path) as state:
+        state["n"] = 1
+        state.sync()
+        child = os.fork()
+        if child == 0:
+            files = [open(f"{path}.victim{n}", "w+b") for n in range(5)]  # noqa: SIM115
+            state._store.release()
+            os._exit(sum(file.seek(0, os.SEEK_END) for file in files))
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_first_byte_of_a_note_says_nothing() -> None:
