@@ -54,6 +54,17 @@ class Ledger:
         anew.places = {path: replace(p) for path, p in self.places.items() if p.distrusted}
         return anew
 
+    def doubt(self, other: Ledger) -> None:
+        """Distrust what another ledger of this store, that is given up, came to distrust."""
+        for path, place in other.places.items():
+            if place.distrusted and path in self.places:
+                self.places[path].distrust()
+
+    def unsettle(self) -> None:
+        """Take nothing for settled any more: the lock was another's meanwhile."""
+        for place in self.places.values():
+            place.settled = place.sized = place.named = False
+
     def enter(self, loaded: Loaded) -> None:
         """Begin with what was seen on opening."""
         distrusted = self.places.keys()

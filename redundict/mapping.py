@@ -181,8 +181,12 @@ class RedunDict(dict[Any, Any]):
             self._prepare_to_write()
             lost = put_lost_aside(self._layout) if afresh else None
             loaded, healed = store.open()
-        if not afresh:
-            self._replace(self._starting_state() if loaded.is_empty else self._decoded(loaded))
+        try:
+            if not afresh:
+                self._replace(self._starting_state() if loaded.is_empty else self._decoded(loaded))
+        except BaseException:
+            self._store.ledger.doubt(store.ledger)
+            raise
         self._store, self._must_commit = store, afresh or loaded.is_empty
         self.recovery = lost or recovery_of(loaded, healed)
         if self.recovery and not self.recovery.complete:

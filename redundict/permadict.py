@@ -47,7 +47,13 @@ class PermaDict(RedunDict):
         """Commit the state, as `RedunDict.sync`; with flag 'r', do nothing."""
         if self.flag == "r" or self._is_saved():
             return self.generation
-        return super().sync()
+        was_held = self._store.lock.held
+        try:
+            return super().sync()
+        except BaseException:
+            if not was_held:  # it was closed, and stays so
+                self._release()
+            raise
 
     def close(self) -> None:
         """Commit the state and let others write; the dict can still be used."""
@@ -65,6 +71,8 @@ class PermaDict(RedunDict):
         # After close(): whoever committed meanwhile is noticed (ConflictError).
         if not self._store.lock.held:
             self._store.lock.acquire()
+            if self._store.lock.settled != self._store.ledger.note():
+                self._store.ledger.unsettle()
 
     def _release(self) -> None:
         self._store.release()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import PermaDict
+from redundict import PermaDict, durable
 
 from . import damage
 from .recipe import PersistentDict
@@ -314,3 +314,37 @@ def test_a_file_that_is_no_dict_any_more_costs_the_recipe_all_and_permadict_noth
         assert state == {"a": 1}
         assert state.recovery
         assert state.recovery.healed == ("state.json.a0",)
+
+
+def test_a_conflict_after_close_does_not_keep_the_lock(path: str) -> None:
+    """Who had closed it, and cannot save, holds up nobody else."""
+    mine = redundict.PermaDict(path)
+    mine.close()
+    with redundict.open(path) as theirs:
+        theirs["n"] = 1
+    mine["n"] = 2
+    with pytest.raises(redundict.ConflictError):
+        mine.sync()
+    with redundict.open(path) as theirs:
+        assert theirs == {"n": 1}
+
+
+def test_what_was_settled_before_close_is_settled_again_after_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between close and the next sync, a holder that was killed may have written anything."""
+    written: list[int] = []
+
+    class Counting(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            written.append(len(data))
+            return super().write(fd, data, offset)
+
+    mine = PermaDict(path)
+    mine.close()
+    os.remove(path + ".lock")  # and the note with it
+    monkeypatch.setattr(durable, "disk", Counting())
+    mine["n"] = 2
+    mine.sync()
+    mine.close()
+    assert written[:2] == [4096, 4096]
