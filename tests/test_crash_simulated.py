@@ -21,6 +21,7 @@ pytestmark = [
 ]
 
 Scenario = Callable[[], tuple[Writer, Layout]]
+Record = Callable[[str, object], None]
 
 
 def first_commit() -> tuple[Writer, Layout]:
@@ -148,20 +149,26 @@ SCENARIOS = [
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_power_cut_at_any_moment_loses_nothing(scenario: Scenario) -> None:
+def test_a_power_cut_at_any_moment_loses_nothing(
+    scenario: Scenario, record_property: Record
+) -> None:
     """Each image a cut may leave loads what was promised, and so does a cut while going on."""
     writer, where = scenario()
     cuts = Cuts(where)
     cuts.check(writer.moments, then_commit=True)
+    record_property("states", cuts.states)
     assert cuts.states > len(writer.moments)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_a_kill_then_another_writer_then_a_power_cut_lose_nothing(scenario: Scenario) -> None:
+def test_a_kill_then_another_writer_then_a_power_cut_lose_nothing(
+    scenario: Scenario, record_property: Record
+) -> None:
     """What only the page cache held when its writer was killed is not taken for durable."""
     writer, where = scenario()
     cuts = Cuts(where)
     cuts.check(killed(writer.moments, where, commits=2))
+    record_property("states", cuts.states)
     assert cuts.states > len(writer.moments)
 
 
@@ -193,21 +200,31 @@ def writers_of_which_a_sync_failed(begin: Callable[[], Writer], times: int) -> I
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("begin", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_a_failed_sync_loses_nothing_if_the_process_goes_on(
-    begin: Callable[[], Writer], times: int
+    begin: Callable[[], Writer], times: int, record_property: Record
 ) -> None:
     """Pages that are clean and unwritten since are not trusted; the next commits succeed."""
+    states = 0
     for writer in writers_of_which_a_sync_failed(begin, times):
         writer.commit(payload(13))
         writer.commit(payload(14))
-        Cuts(writer.store.layout).check(writer.moments)
+        cuts = Cuts(writer.store.layout)
+        cuts.check(writer.moments)
+        states += cuts.states
+    record_property("states", states)
+    assert states > 0
 
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("begin", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_a_failed_sync_loses_nothing_if_another_process_goes_on(
-    begin: Callable[[], Writer], times: int
+    begin: Callable[[], Writer], times: int, record_property: Record
 ) -> None:
     """The next process sees the same clean pages, and must not take them for durable either."""
+    states = 0
     for writer in writers_of_which_a_sync_failed(begin, times):
         where = writer.store.layout
-        Cuts(where).check(killed(writer.moments, where))
+        cuts = Cuts(where)
+        cuts.check(killed(writer.moments, where))
+        states += cuts.states
+    record_property("states", states)
+    assert states > 0

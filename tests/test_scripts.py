@@ -17,7 +17,7 @@ from . import damage
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 SOURCE = Path(redundict.__file__).parent
-NAMES = sorted(script.name for script in SCRIPTS.glob("*.py"))
+NAMES = ("integrity_check.py", "rollback.py")
 
 
 @pytest.fixture
