@@ -333,11 +333,12 @@ def run(
     programs: Sequence[str],
     systems: Sequence[str],
     states: int,
+    *,
     seed: int,
     tick: Callable[[], object] = lambda: None,
     tell: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Counter[str]]:
-    """Try each program on each file system; return the verdicts, and `tell` what bad ones rest on."""
+    """Try each program on each file system; return the verdicts. `tell` is told the bad ones."""
     found: dict[str, Counter[str]] = {program: Counter() for program in programs}
     for program in programs:
         for system in systems:
