@@ -363,17 +363,18 @@ def main() -> int:
     programs, systems = present(args.only or list(PROGRAMS)), present(args.file_systems)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("power cuts", total=len(programs) * len(systems) * args.states)
+
+        def tell(bad: str) -> None:
+            if args.verbose or bad.startswith("redundict:"):
+                print(bad, file=sys.stderr)
+
         found = run(
             programs,
             systems,
             args.states,
-            args.seed,
-            lambda: progress.advance(task),
-            lambda bad: (
-                print(bad, file=sys.stderr)
-                if args.verbose or bad.startswith("redundict:")
-                else None
-            ),
+            seed=args.seed,
+            tick=lambda: progress.advance(task),
+            tell=tell,
         )
     print(table(found))
     return int(not is_kept(found))
