@@ -68,7 +68,8 @@ class Ledger:
     def enter(self, loaded: Loaded) -> None:
         """Begin with what was seen on opening."""
         distrusted = self.places.keys()
-        self.known = {slot.trailer.digest for slot in loaded.slots if slot.trailer}
+        # What a damaged trailer claims was not seen: its sibling may be readable again later.
+        self.known = {slot.trailer.digest for slot in loaded.slots if slot.trailer and slot.sound}
         self.places = {
             slot.path: Place(slot, distrusted=slot.path in distrusted) for slot in loaded.slots
         }

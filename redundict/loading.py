@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from . import durable, errors, slots, survey
-from .slots import Generation, Layout, Slot, SlotState
+from .slots import Generation, Layout, Slot, SlotState, StoreState
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,18 @@ class Loaded:
                 (slot, slot.reason) for slot in self.slots if slot.state is not SlotState.MISSING
             ]
         return slots.flaws(self.slots, self.survivor, self.layout.keep)
+
+    def unseen(self) -> int:
+        """Return how many newer generations there may be that only cannot be read at present.
+
+        A medium, a permission or a disk may come back, with numbers that were given already.
+        """
+        if self.survivor is None:
+            return 0
+        keep = self.layout.keep
+        lost = slots.judge(self.slots, self.survivor, keep) is StoreState.ROLLED_BACK
+        away = any(slot.state in (SlotState.FOREIGN, SlotState.MISSING) for slot, _ in self.flaws())
+        return keep if lost and away else 0
 
     def damage(self) -> list[tuple[Slot, str]]:
         """Return the flaws, but for copies that are merely behind: a writer may be at work."""

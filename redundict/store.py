@@ -77,6 +77,7 @@ class Store:
                     self.ledger.verify(slot)
             self.ledger.refuse_if_diverged()
             loaded = replace(loaded, slots=tuple(self.ledger.slots()))
+            self._number = max(self._number, loaded.generation + loaded.unseen())
             self.ledger.take_over(self.lock.settled)
             return loaded, self._heal()
 

@@ -4,9 +4,10 @@
     python scripts/kill.py --count 5000
 
 A store lives through twenty of them. A process opens it, commits state after state of ever
-different size, and reports each number that `sync` returned; after some milliseconds it is killed. The store
-then has to open at the last number that was returned or one later, with exactly the content that
-this number was given; and after one more commit, every copy of every generation has to verify.
+different size, and reports each number that `sync` returned; after some milliseconds it is killed.
+The store then has to open at the last number that was returned or one later, with exactly the
+content that this number was given; and after one more commit, every copy of every generation has to
+verify.
 """
 
 from __future__ import annotations
