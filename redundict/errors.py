@@ -13,7 +13,25 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
+
+
+class Fault(StrEnum):
+    """What may be wrong with a slot: tokens for programs, which never change their meaning."""
+
+    MISSING = "missing"
+    EMPTY = "empty"  #: 0 bytes.
+    NUL = "nul"  #: Nothing but NUL bytes at its end.
+    NO_TRAILER = "no-trailer"  #: Cut short, or something follows the trailer.
+    BAD_TRAILER = "bad-trailer"  #: A trailer that contradicts itself or the file.
+    DIGEST = "digest-mismatch"  #: The content is not what was written.
+    UNFINISHED = "unfinished"  #: Its last write was not completed.
+    UNREADABLE = "unreadable"  #: The medium answered with an error.
+    DENIED = "denied"  #: We may not look.
+    NOT_A_FILE = "not-a-file"  #: A link, a directory or a device.
+    BEHIND = "behind"  #: Holds another generation than the other copies do.
+    DIVERGED = "diverged"  #: Differs from another slot of the same generation.
 
 
 class RedundictError(Exception):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from . import errors, slots, survey
 from .loading import Loaded
-from .slots import Generation, Layout, Slot, SlotState, StoreState
+from .slots import Flaw, Generation, Layout, Slot, SlotState, StoreState
 from .store import Healed
 from .survey import Folders
 
@@ -26,7 +26,7 @@ class Report:
     state: StoreState
     generation: int  #: The one that loads; 0 if none does.
     slots: tuple[Slot, ...]
-    flaws: dict[str, str]  #: What is wrong, by the slot's file name.
+    flaws: dict[str, Flaw]  #: What is wrong, by the slot's file name.
     status: str  #: One sentence for a person.
     action: str | None  #: The command that comes next; None where there is nothing to do.
 
@@ -95,16 +95,16 @@ def check(path: str | os.PathLike[str], *, folders: Folders | None = None) -> Re
     survivor = next(iter(slots.by_claim(seen)), None)
     state = slots.judge(seen, survivor, layout.keep)
     if survivor is None:
-        flaws = {slot.name: slot.reason for slot in seen if slot.state is not SlotState.MISSING}
+        found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
-        flaws = {slot.name: reason for slot, reason in slots.flaws(seen, survivor, layout.keep)}
+        found = slots.flaws(seen, survivor, layout.keep)
     pair = slots.diverged(seen)
     return Report(
         path=path,
         state=state,
         generation=survivor.generation if survivor else 0,
         slots=tuple(seen),
-        flaws=flaws,
+        flaws={flaw.slot.name: flaw for flaw in found},
         status=_status(state, survivor, pair),
         action=_action(layout, state, pair),
     )
@@ -163,7 +163,7 @@ def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None
         path=loaded.layout.path,
         state=slots.judge(loaded.slots, loaded.survivor, keep),
         generation=loaded.survivor.generation,
-        found={slot.name: reason for slot, reason in flaws},
+        found={flaw.slot.name: flaw.reason for flaw in flaws},
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
         action=loaded.layout.command("check"),

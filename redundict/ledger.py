@@ -28,8 +28,7 @@ class Place:
 
     def distrust(self) -> None:
         """Take the slot for torn, whatever a look at it says, until it has been written whole."""
-        reason = "its last write was not completed"
-        self.slot = replace(self.slot, state=SlotState.TORN, trailer=None, reason=reason)
+        self.slot = slots.unfinished(self.slot)
         self.settled = self.sized = self.named = False
         self.distrusted = True
 

@@ -8,10 +8,15 @@ empty unless no slot of any copy exists.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
 from . import durable, errors, slots, survey
-from .slots import Generation, Layout, Slot, SlotState, StoreState
+from .errors import Fault
+from .slots import Flaw, Generation, Layout, Slot, SlotState, StoreState
+
+#: What is wrong with a slot whose content may be there again some day.
+_AWAY: Final = {Fault.MISSING, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +40,10 @@ class Loaded:
         """Whether there is no slot of any copy: a store that was never written."""
         return all(slot.state is SlotState.MISSING for slot in self.slots)
 
-    def flaws(self) -> list[tuple[Slot, str]]:
+    def flaws(self) -> list[Flaw]:
         """Return what is wrong with the slots."""
         if self.survivor is None:
-            return [
-                (slot, slot.reason) for slot in self.slots if slot.state is not SlotState.MISSING
-            ]
+            return [slots.own_flaw(s) for s in self.slots if s.state is not SlotState.MISSING]
         return slots.flaws(self.slots, self.survivor, self.layout.keep)
 
     def unseen(self) -> int:
@@ -52,15 +55,14 @@ class Loaded:
             return 0
         keep = self.layout.keep
         lost = slots.judge(self.slots, self.survivor, keep) is StoreState.ROLLED_BACK
-        away = any(slot.state in (SlotState.FOREIGN, SlotState.MISSING) for slot, _ in self.flaws())
-        return keep if lost and away else 0
+        return keep if lost and any(flaw.fault in _AWAY for flaw in self.flaws()) else 0
 
-    def damage(self) -> list[tuple[Slot, str]]:
+    def damage(self) -> list[Flaw]:
         """Return the flaws, but for copies that are merely behind: a writer may be at work."""
         return [
-            (slot, reason)
-            for slot, reason in self.flaws()
-            if not slot.sound or slot.generation >= self.generation
+            flaw
+            for flaw in self.flaws()
+            if not flaw.slot.sound or flaw.slot.generation >= self.generation
         ]
 
 
@@ -90,8 +92,7 @@ def load_locked(
 def _load(layout: Layout, generation: int | None, distrusted: Collection[str] = ()) -> Loaded:
     seen = {slot.path: slot for slot in survey.survey(layout)}
     for path in seen.keys() & distrusted:
-        reason = "its last write was not completed"
-        seen[path] = replace(seen[path], state=SlotState.TORN, trailer=None, reason=reason)
+        seen[path] = slots.unfinished(seen[path])
     survey.refuse_if_denied(layout, seen.values())
     for claim in slots.by_claim(seen.values()):
         if generation in (None, claim.generation):

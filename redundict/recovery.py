@@ -1,19 +1,22 @@
 """Repair and rollback of a store on disk, without knowing what is in it.
 
-Both take the writer's lock. Repair writes only bytes that verified, and puts aside, under another
-name, whatever it replaces. Rollback commits an old generation's payload as a new generation, so it
-destroys nothing that could not be brought back by another rollback.
+Both take the writer's lock, prepare what they are going to do as an object that can be shown, and
+then do that: a dry run stops in between, so it cannot lie. Repair writes only bytes that verified,
+and puts aside, under another name, whatever it replaces. Rollback commits an old generation's
+payload as a new generation, so it destroys nothing that another rollback could not bring back.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 
 from . import durable, errors, integrity, loading, slots, survey
+from .errors import Fault
 from .ledger import divergence
+from .loading import Loaded
 from .slots import Layout, Slot, SlotState
 from .store import Store
 from .survey import Folders
@@ -30,6 +33,56 @@ class Repaired:
     report: integrity.Report  #: The store as it is now.
 
 
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What a repair is going to do, while the lock is held."""
+
+    aside: tuple[Slot, ...]  #: Slots that are to be put aside.
+    rewrite: tuple[tuple[Slot, Slot], ...]  #: Slots that are to be rewritten, and from which.
+    commits: int  #: How often the survivor is to be committed again, in place of what is gone.
+    _store: Store = field(repr=False)
+    _folders: Folders | None = None
+
+    def do(self) -> Repaired:
+        """Do it: put aside, rewrite, commit.
+
+        A slot is put aside just before it is rewritten: if the power goes in between, it is
+        missing, and another one holds the same.
+        """
+        layout, put = self._store.layout, {slot.path: slot for slot in self.aside}
+        aside: dict[str, str] = {}
+        for slot, source in self.rewrite:
+            with _blamed(slot, "cannot be rewritten"):
+                content = survey.content_of(source)
+                if slot.path in put:
+                    aside[slot.name] = _put_aside(put.pop(slot.path))
+                durable.overwrite(slot.path, [content], mode_if_new=source.mode)
+        for slot in put.values():
+            aside[slot.name] = _put_aside(slot)
+        loaded, _ = self._store.open()
+        committed = None
+        for _ in range(self.commits):  # each goes to a slot that is gone: those come first
+            committed = self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+        report = integrity.check(layout.path, folders=self._folders)
+        rewritten = tuple(slot.name for slot, _ in self.rewrite)
+        return Repaired(layout.path, aside, rewritten, committed, report)
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """What a rollback is going to do, while the lock is held."""
+
+    newest: Loaded
+    target: Loaded  #: What is to be committed again.
+    _store: Store = field(repr=False)
+
+    def do(self) -> int:
+        """Do it; return the number of the new generation."""
+        self._store.open()
+        target = self.target
+        return self._store.commit(target.payload, target.format, even_if_unchanged=True)
+
+
 def repair(
     path: str | os.PathLike[str],
     *,
@@ -44,17 +97,8 @@ def repair(
     with nothing touched, if no slot verifies; `NotFoundError`, `LockedError`, `DivergedError`,
     `StorageError`. If the power goes meanwhile, the survivor loads; repair again.
     """
-    with _locked(path, folders, timeout) as store:
-        layout, found = survey.discover(store.layout.path, folders)
-        survey.refuse_if_denied(layout, found)
-        if not any(slot.sound for slot in found):
-            raise survey.lost(layout, found)
-        aside: dict[str, str] = {}
-        found = _settle_divergence(layout, found, prefer, aside)
-        rewritten = _rewrite(layout, found, aside)
-        committed = _fill(store)
-    report = integrity.check(layout.path, folders=folders)
-    return Repaired(layout.path, aside, tuple(rewritten), committed, report)
+    with prepared_repair(path, prefer=prefer, folders=folders, timeout=timeout) as prepared:
+        return prepared.do()
 
 
 def rollback(
@@ -68,11 +112,55 @@ def rollback(
 
     Raises `NoGenerationError` if no copy of it verifies, and what opening for writing raises.
     """
+    with prepared_rollback(path, to, folders=folders, timeout=timeout) as prepared:
+        return prepared.do()
+
+
+@contextmanager
+def prepared_repair(
+    path: str | os.PathLike[str],
+    *,
+    prefer: str | None = None,
+    folders: Folders | None = None,
+    timeout: float = 0.0,
+) -> Iterator[Repair]:
+    """Hold the lock, and say what `repair` would do; nothing is changed but by `Repair.do`."""
     with _locked(path, folders, timeout) as store:
-        store.open()
-        before = loading.previous(store.layout, store.generation) if to is None else to
-        target = loading.load_locked(store.layout, before)
-        return store.commit(target.payload, target.format, even_if_unchanged=True)
+        layout, found = survey.discover(store.layout.path, folders)
+        survey.refuse_if_denied(layout, found)
+        if not any(slot.sound for slot in found):
+            raise survey.lost(layout, found)
+        aside, found = _settle_divergence(layout, found, prefer)
+        rewrite, wanted = [], slots.homes(found)
+        for flaw in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
+            slot = flaw.slot
+            if slot.state is not SlotState.MISSING:
+                aside.append(slot)
+            if source := wanted.get(slot.index):
+                rewrite.append((slot, source))
+            else:
+                found[found.index(slot)] = _as_missing(slot)
+        flaws = slots.flaws(found, slots.by_claim(found)[0], layout.keep)
+        gone = {flaw.slot.index for flaw in flaws} - wanted.keys()
+        yield Repair(tuple(aside), tuple(rewrite), len(gone), store, folders)
+
+
+@contextmanager
+def prepared_rollback(
+    path: str | os.PathLike[str],
+    to: int | None = None,
+    *,
+    folders: Folders | None = None,
+    timeout: float = 0.0,
+) -> Iterator[Rollback]:
+    """Hold the lock, and say what `rollback` would commit; nothing is changed but by `Rollback.do`.
+
+    Raises what `rollback` raises.
+    """
+    with _locked(path, folders, timeout) as store:
+        newest = loading.load_locked(store.layout)
+        before = loading.previous(store.layout, newest.generation) if to is None else to
+        yield Rollback(newest, loading.load_locked(store.layout, before), store)
 
 
 def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
@@ -86,7 +174,7 @@ def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
     if not bad or any(slot.sound for slot in bad):
         return None
     for slot in bad:
-        _put_aside(slot, {})
+        _put_aside(slot)
     return integrity.recovery_of_lost(layout, bad)
 
 
@@ -107,54 +195,29 @@ def _locked(
 
 
 def _settle_divergence(
-    layout: Layout, found: list[Slot], prefer: str | None, aside: dict[str, str]
-) -> list[Slot]:
-    """Put aside, of each pair that diverged, what is not in the preferred copy."""
+    layout: Layout, found: list[Slot], prefer: str | None
+) -> tuple[list[Slot], list[Slot]]:
+    """Return, of each pair that diverged, what is not in the preferred copy; and what stays."""
+    aside: list[Slot] = []
     while pair := slots.diverged(found):
         unwanted = [slot for slot in pair if slot.letter != prefer]
         if len(unwanted) != 1:
             raise divergence(layout, *pair)
-        found = [_put_aside(slot, aside) if slot in unwanted else slot for slot in found]
-    return found
+        aside += unwanted
+        found = [_as_missing(slot) if slot in unwanted else slot for slot in found]
+    return aside, list(found)
 
 
-def _rewrite(layout: Layout, found: list[Slot], aside: dict[str, str]) -> list[str]:
-    """Give each flawed slot what it should hold, from a slot that verifies; return their names.
-
-    If the power goes between the two steps, the slot is missing: another one holds the same.
-    """
-    rewritten = []
-    wanted = slots.homes(found)
-    for slot, _ in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
-        want = wanted.get(slot.index)
-        with errors.typed(f"{slot.name} cannot be rewritten", path=layout.path, slot=slot.name):
-            content = want and survey.content_of(want)
-            if slot.state is not SlotState.MISSING:
-                _put_aside(slot, aside)
-            if want and content:
-                durable.overwrite(slot.path, [content], mode_if_new=want.mode)
-                rewritten.append(slot.name)
-    return rewritten
+def _as_missing(slot: Slot) -> Slot:
+    return replace(
+        slot, state=SlotState.MISSING, trailer=None, fault=Fault.MISSING, reason="put aside"
+    )
 
 
-def _put_aside(slot: Slot, aside: dict[str, str]) -> Slot:
-    with errors.typed(f"{slot.name} cannot be put aside", path=slot.path, slot=slot.name):
-        aside[slot.name] = os.path.basename(durable.put_aside(slot.path))
-    return replace(slot, state=SlotState.MISSING, trailer=None, reason="put aside")
+def _put_aside(slot: Slot) -> str:
+    with _blamed(slot, "cannot be put aside"):
+        return os.path.basename(durable.put_aside(slot.path))
 
 
-def _fill(store: Store) -> int | None:
-    """Commit the survivor again where a generation is gone for good; return its last number.
-
-    Each commit goes to a slot that is gone, since those come first: no older generation is lost.
-    """
-    committed = None
-    loaded, _ = store.open()
-    for _ in range(store.layout.keep):
-        found = survey.survey_verified(store.layout)
-        survivor = slots.by_claim(found)[0]
-        gone = {slot.index for slot, _ in slots.flaws(found, survivor, store.layout.keep)}
-        if not gone - slots.homes(found).keys():
-            break
-        committed = store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
-    return committed
+def _blamed(slot: Slot, what: str) -> AbstractContextManager[None]:
+    return errors.typed(f"{slot.name} {what}", path=slot.path, slot=slot.name)

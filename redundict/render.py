@@ -23,7 +23,7 @@ def report(checked: Report) -> str:
     for slot in checked.slots:
         shown = slot.name if len(folders) == 1 else slot.path
         why = checked.flaws.get(slot.name)
-        state = f"{slot.state}: {why}" if why and why != slot.state else str(slot.state)
+        state = f"{slot.state}: {why}" if why and why.reason != slot.state else str(slot.state)
         facts = ("-", "-", "-", "-")
         if slot.trailer and slot.sound:
             t = slot.trailer

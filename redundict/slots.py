@@ -16,11 +16,12 @@ import re
 import shlex
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from .errors import Fault
 from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, NO_PARENT, Trailer
 
 COPIES: Final = 2  #: By default.
@@ -57,8 +58,8 @@ class Slot:
     path: str
     state: SlotState
     trailer: Trailer | None = None
-    reason: str = ""  #: Why it is not valid.
-    denied: bool = False  #: We may not look, so it might hold anything, even what is newest.
+    fault: Fault | None = None  #: Why it is not valid.
+    reason: str = ""  #: The same in words.
     modified: float = 0.0  #: When the file last changed, seconds since the epoch.
     changed: int = 0  #: When its inode last changed, nanoseconds.
     mode: int | None = None  #: Permission bits.
@@ -73,6 +74,11 @@ class Slot:
     def name(self) -> str:
         """The file name, without the folder."""
         return os.path.basename(self.path)
+
+    @property
+    def denied(self) -> bool:
+        """Whether we may not look, so that it might hold anything, even what is newest."""
+        return self.fault is Fault.DENIED
 
     @property
     def sound(self) -> bool:
@@ -151,6 +157,12 @@ class Layout:
         return (LETTERS.index(match[1]), int(match[2])) if match else None
 
 
+def unfinished(slot: Slot) -> Slot:
+    """Return a slot as one whose last write was not completed, whatever it looks like."""
+    reason = "its last write was not completed"
+    return replace(slot, state=SlotState.TORN, trailer=None, fault=Fault.UNFINISHED, reason=reason)
+
+
 def by_claim(slots: Iterable[Slot]) -> list[Slot]:
     """Return the sound slots in the order in which to try them: newest first, then copy A."""
     sound = [slot for slot in slots if slot.sound]
@@ -201,8 +213,25 @@ def homes(slots: Iterable[Slot]) -> dict[int, Slot]:
     return found
 
 
-def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[tuple[Slot, str]]:
-    """Return the slots that are not as they should be, each with what is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """A slot that is not as it should be, and what is wrong with it."""
+
+    slot: Slot
+    fault: Fault
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def own_flaw(slot: Slot) -> Flaw:
+    """Return what is known against a slot that is not sound."""
+    return Flaw(slot, slot.fault or Fault.MISSING, slot.reason)
+
+
+def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
+    """Return the slots that are not as they should be."""
     wanted = homes(slots)
     expected = _expected_indexes(slots, survivor, keep)
     found = []
@@ -211,11 +240,13 @@ def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[tuple[Slot, 
         if slot.extra or (want is None and slot.index not in expected):
             continue
         if not slot.sound:
-            found.append((slot, slot.reason))
+            found.append(own_flaw(slot))
         elif want and not slot.holds(want):
-            found.append((slot, f"holds generation {slot.generation}, not {want.generation}"))
+            behind = f"holds generation {slot.generation}, not {want.generation}"
+            found.append(Flaw(slot, Fault.BEHIND, behind))
     if pair := diverged(slots):
-        found.append((pair[1], f"differs from {pair[0].name}, of the same generation"))
+        differs = f"differs from {pair[0].name}, of the same generation"
+        found.append(Flaw(pair[1], Fault.DIVERGED, differs))
     return found
 
 
@@ -223,7 +254,7 @@ def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState
     """Return what the slots of a store amount to, given the survivor among them."""
     if survivor is None:
         return StoreState.LOST
-    found = [slot for slot, _ in flaws(slots, survivor, keep)]
+    found = [flaw.slot for flaw in flaws(slots, survivor, keep)]
     if not found:
         return StoreState.HEALTHY
     wanted = homes(slots)

@@ -186,7 +186,9 @@ class Store:
             try:
                 durable.overwrite(place.slot.path, [survey.content_of(place.slot)])
             except trailer.TrailerError as error:
-                place.slot = replace(place.slot, state=SlotState.DAMAGED, reason=str(error))
+                place.slot = replace(
+                    place.slot, state=SlotState.DAMAGED, fault=error.fault, reason=str(error)
+                )
             except OSError as error:
                 failures[place.slot.path] = error
             else:
@@ -266,7 +268,7 @@ class Store:
                 sync_size=not sized,
                 sync_name=not named,
             )
-        place.settle(replace(slot, state=SlotState.VALID, trailer=sealed, reason=""))
+        place.settle(replace(slot, state=SlotState.VALID, trailer=sealed, fault=None, reason=""))
 
     # --- what is told
 

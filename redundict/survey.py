@@ -15,6 +15,7 @@ from itertools import chain, repeat
 from typing import Final, TypeVar
 
 from . import durable, errors, slots, trailer
+from .errors import Fault
 from .slots import Layout, Slot, SlotState
 
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  #: Seconds between a reader's looks.
@@ -30,7 +31,7 @@ def look(slot: Slot) -> Slot:
 
     Raises `NewerVersionError`, and `StorageError` if the process is out of handles or memory.
     """
-    slot = replace(slot, state=SlotState.MISSING, reason="missing", trailer=None, denied=False)
+    slot = _missing(slot)
     try:
         tail = durable.read(slot.path, trailer.TAIL)
     except OSError as error:
@@ -42,7 +43,7 @@ def look(slot: Slot) -> Slot:
         return verify(slot)[0]  # a version is believed only with its digest
     except trailer.TrailerError as error:
         return _invalid(slot, error)
-    return replace(slot, state=SlotState.CLAIMED, trailer=claim, reason="")
+    return replace(slot, state=SlotState.CLAIMED, trailer=claim, fault=None, reason="")
 
 
 def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
@@ -67,7 +68,8 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
             safe="nothing was changed",
             action="pip install --upgrade redundict",
         ) from None
-    return replace(slot, state=SlotState.VALID, trailer=verified.trailer, reason=""), verified
+    valid = replace(slot, state=SlotState.VALID, trailer=verified.trailer, fault=None, reason="")
+    return valid, verified
 
 
 def content_of(slot: Slot) -> bytes:
@@ -216,18 +218,25 @@ def _with_facts(slot: Slot, stat: durable.Stat) -> Slot:
 
 def _invalid(slot: Slot, error: trailer.TrailerError) -> Slot:
     state = SlotState.TORN if error.torn else SlotState.DAMAGED
-    return replace(slot, state=state, reason=str(error))
+    return replace(slot, state=state, fault=error.fault, reason=str(error))
+
+
+def _missing(slot: Slot) -> Slot:
+    return replace(
+        slot, state=SlotState.MISSING, trailer=None, fault=Fault.MISSING, reason="missing"
+    )
 
 
 def _unreadable(slot: Slot, error: OSError) -> Slot:
     """Turn the system's refusal into the slot's state."""
     why = errors.why(error)
     if isinstance(error, durable.NotAFileError):
-        return replace(slot, state=SlotState.FOREIGN, reason=why)
+        return replace(slot, state=SlotState.FOREIGN, fault=Fault.NOT_A_FILE, reason=why)
     if error.errno in durable.ABSENT:
-        return replace(slot, state=SlotState.MISSING, trailer=None, reason="missing")
+        return _missing(slot)
+    reason = f"cannot be read: {why}"
     if error.errno in durable.DAMAGE:
-        return replace(slot, state=SlotState.DAMAGED, reason=f"cannot be read: {why}")
+        return replace(slot, state=SlotState.DAMAGED, fault=Fault.UNREADABLE, reason=reason)
     if error.errno in durable.EXHAUSTED:
         raise errors.refusal(
             error,
@@ -237,4 +246,4 @@ def _unreadable(slot: Slot, error: OSError) -> Slot:
             safe="nothing was changed",
             action="close files that this program holds open, then try again",
         ) from error
-    return replace(slot, state=SlotState.FOREIGN, reason=f"cannot be read: {why}", denied=True)
+    return replace(slot, state=SlotState.FOREIGN, fault=Fault.DENIED, reason=reason)

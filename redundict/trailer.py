@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from .errors import Fault
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -48,9 +50,14 @@ _TIME: Final = re.compile(
 class TrailerError(ValueError):
     """The bytes are not a slot; `torn` tells a missing trailer from one that does not hold."""
 
-    def __init__(self, reason: str, *, torn: bool = False) -> None:
+    def __init__(self, reason: str, fault: Fault = Fault.BAD_TRAILER) -> None:
         super().__init__(reason)
-        self.torn = torn
+        self.fault = fault
+
+    @property
+    def torn(self) -> bool:
+        """Whether it ends as an interrupted write may leave it."""
+        return self.fault in (Fault.EMPTY, Fault.NUL, Fault.NO_TRAILER)
 
 
 class NewerVersion(Exception):  # noqa: N818 - a signal between two modules; the error is NewerVersionError
@@ -142,16 +149,16 @@ def parse(tail: bytes, size: int) -> Trailer:
     allocates nothing by the numbers it finds.
     """
     if size == 0:
-        raise TrailerError("empty (0 bytes)", torn=True)
+        raise TrailerError("empty (0 bytes)", Fault.EMPTY)
     if not tail.strip(b"\0"):
-        raise TrailerError("filled with NUL bytes", torn=True)
+        raise TrailerError("filled with NUL bytes", Fault.NUL)
     start = tail.rfind(b"\n", 0, -1) + 1
     line = tail[start:]
     words = _words(line)
     if start == 0 and len(line) == size:
         raise TrailerError("nothing stands before the trailer")
     if start == 0:
-        raise TrailerError(_NO_TRAILER, torn=True)
+        raise TrailerError(_NO_TRAILER, Fault.NO_TRAILER)
     fields = _fields(words[2:])
     trailer = Trailer(
         generation=_number(fields, "generation"),
@@ -193,7 +200,7 @@ def verify(slot: bytes) -> Verified:
     payload_digest = hasher.digest()
     hasher.update(view[length:-DIGEST_BYTES])
     if hasher.hexdigest() != digest:
-        raise TrailerError("its content does not match its digest")
+        raise TrailerError("its content does not match its digest", Fault.DIGEST)
     if newer:
         raise NewerVersion
     start = slot.rfind(b"\n", 0, -1) + 1
@@ -209,7 +216,7 @@ def _words(line: bytes) -> list[str]:
     except UnicodeDecodeError:
         words = []
     if words[:1] != [MAGIC] or not line.endswith(b"\n") or len(words) < 3:
-        raise TrailerError(_NO_TRAILER, torn=True)
+        raise TrailerError(_NO_TRAILER, Fault.NO_TRAILER)
     if not _NUMBER.fullmatch(words[1]) or int(words[1]) < VERSION:
         raise TrailerError(f"the trailer claims version {words[1]!r}")
     if int(words[1]) > VERSION:

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redundict import slots
+from redundict.errors import Fault
 from redundict.slots import Layout, Slot, SlotState, StoreState
 from redundict.trailer import NO_PARENT, Trailer
 
@@ -270,7 +271,7 @@ def test_a_store_is_judged_by_what_is_there(
     best = survivor(found)
     assert slots.judge(found, best, keep) is state
     if best and flaws is not None:
-        assert {slot.name: why for slot, why in slots.flaws(found, best, keep)} == flaws
+        assert {f.slot.name: f.reason for f in slots.flaws(found, best, keep)} == flaws
 
 
 def test_a_divergence_is_a_flaw() -> None:
@@ -278,14 +279,14 @@ def test_a_divergence_is_a_flaw() -> None:
     found = store("1 2", "1 2f")
     best = survivor(found)
     assert best
-    assert [slot.name for slot, _ in slots.flaws(found, best, 2)] == ["s.b1", "s.b1"]
-    assert slots.flaws(found, best, 2)[-1][1] == "differs from s.a1, of the same generation"
+    assert [flaw.slot.name for flaw in slots.flaws(found, best, 2)] == ["s.b1", "s.b1"]
+    assert slots.flaws(found, best, 2)[-1].reason == "differs from s.a1, of the same generation"
 
 
 def test_what_may_not_be_looked_at_may_be_the_newest() -> None:
     """An older generation does not pass for the newest while a slot cannot be read."""
     found = store("1 2", "1 2")
-    found[0] = Slot(0, 0, "s.a0", FOREIGN, reason="may not be looked at", denied=True)
+    found[0] = Slot(0, 0, "s.a0", FOREIGN, fault=Fault.DENIED, reason="may not be looked at")
     assert slots.judge(found, survivor(found), 2) is ROLLED_BACK
 
 
