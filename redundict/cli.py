@@ -142,6 +142,7 @@ def import_file(args: argparse.Namespace) -> Exit:
         format=args.format,
         copies=args.folder or layout.copies,
         keep=layout.keep,
+        history=layout.history,
         timeout=args.timeout,
     ) as store:
         store.update(state)

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn, Self
 
 from . import durable, errors, loading, serializers
 from .closed import closed_class
+from .history import RECENT
 from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
 from .recovery import put_lost_aside
@@ -34,8 +35,10 @@ class RedunDict(dict[Any, Any]):
     empty, with the old generations kept for rollback. `mode` is the files' permission bits.
     `format` is ``"json"``, ``"csv"``, ``"pickle"`` or an object with ``dumps``/``loads`` or
     ``dump``/``load``. `copies` is a number, or one folder per copy; `keep` how many generations
-    stay. `defaults` are filled in under what was loaded. `timeout` is how many seconds to wait for
-    another writer to close.
+    stay. `history` says which: the last ones, or with ``"thinned"`` (and `keep` of 4 or more) the
+    last two, the one that was there on opening, and others spread out over time, so that a state
+    that went wrong an hour ago can still be rolled back. `defaults` are filled in under what was
+    loaded. `timeout` is how many seconds to wait for another writer to close.
 
     Raises `LockedError`, `NotFoundError`, `LostError`, `AccessError`, `FormatError`,
     `DivergedError`, `NewerVersionError`. `recovery` is None, or says what was found damaged.
@@ -55,6 +58,7 @@ class RedunDict(dict[Any, Any]):
         format: object = "json",
         copies: int | Folders = COPIES,
         keep: int = KEEP,
+        history: str = RECENT,
         defaults: Mapping[Any, Any] | None = None,
         timeout: float = 0.0,
     ) -> None:
@@ -62,7 +66,7 @@ class RedunDict(dict[Any, Any]):
         if flag not in FLAGS:
             raise ValueError(f"flag must be one of {', '.join(FLAGS)}, not {flag!r}")
         self._serializer = serializers.resolve(format)
-        self._layout = Layout.of(os.fsdecode(path), copies, keep)
+        self._layout = Layout.of(os.fsdecode(path), copies, keep, history)
         self._store = Store(self._layout, mode=mode)
         self._transactions = 0  # how deep transactions are nested
         self._doomed = False  # one inside them failed

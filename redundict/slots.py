@@ -22,6 +22,7 @@ from enum import StrEnum
 from typing import Final
 
 from .errors import Fault
+from .history import HISTORIES, MIN_THINNED, RECENT, THINNED
 from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, NO_PARENT, Trailer
 
 COPIES: Final = 2  #: By default.
@@ -107,10 +108,17 @@ class Layout:
     path: str
     folders: tuple[str, ...]
     keep: int
+    history: str = RECENT
 
     @classmethod
-    def of(cls, path: str, copies: int | Sequence[str | os.PathLike[str]], keep: int) -> Layout:
-        """Return the layout that a caller's `copies` (a number, or folders) and `keep` describe."""
+    def of(
+        cls,
+        path: str,
+        copies: int | Sequence[str | os.PathLike[str]],
+        keep: int,
+        history: str = RECENT,
+    ) -> Layout:
+        """Return the layout that a caller's options describe; `copies` is a number, or folders."""
         path = os.path.abspath(path)
         if isinstance(copies, str | bytes | os.PathLike):
             raise TypeError(f"copies is a number or a list of folders, not {copies!r}")
@@ -124,7 +132,20 @@ class Layout:
             raise ValueError(f"copies must be 1 to {len(LETTERS)}, not {len(folders)}")
         if not MIN_KEEP <= keep <= MAX_KEEP:
             raise ValueError(f"keep must be {MIN_KEEP} to {MAX_KEEP}, not {keep}")
-        return cls(path, tuple(folders), keep)
+        if history not in HISTORIES:
+            raise ValueError(f"history must be one of {', '.join(HISTORIES)}, not {history!r}")
+        if history == THINNED and keep < MIN_THINNED:
+            raise ValueError(f"history={history!r} needs keep={MIN_THINNED} or more, not {keep}")
+        return cls(path, tuple(folders), keep, history)
+
+    @classmethod
+    def claimed(
+        cls, path: str, folders: Sequence[str | os.PathLike[str]] | None, newest: Trailer
+    ) -> Layout:
+        """Return the layout that the newest trailer claims; a later version's history is ours."""
+        known = newest.history in HISTORIES and newest.keep >= MIN_THINNED
+        history = newest.history if known else RECENT
+        return cls.of(path, folders or newest.copies, newest.keep, history)
 
     @property
     def copies(self) -> int:
@@ -179,23 +200,37 @@ def diverged(slots: Iterable[Slot]) -> tuple[Slot, Slot] | None:
     return None
 
 
-def choose_victim(slots: Iterable[Slot], survivor: Slot | None, keep: int) -> int:
+def choose_victim(
+    slots: Iterable[Slot], survivor: Slot | None, keep: int, give_up: int | None = None
+) -> int:
     """Return the index to overwrite: an invalid one if there is one, else the oldest generation's.
 
-    Never the survivor's home index. An index of which another copy holds the survivor too (files
-    were swapped by hand) is taken only if there is no other; one that cannot be written, likewise.
+    Of those that load, `give_up` goes first, if that is given. Never the survivor's home index. An
+    index of which another copy holds the survivor too (files were swapped by hand) is taken only
+    if there is no other; one that cannot be written, likewise.
     """
     own = [slot for slot in slots if not slot.extra]
 
-    def cost(index: int) -> tuple[bool, bool, int, int]:
+    def cost(index: int) -> tuple[bool, bool, int, int, int]:
         here = [slot for slot in own if slot.index == index]
         holds_survivor = survivor is not None and any(slot.holds(survivor) for slot in here)
         unwritable = bool(here) and all(slot.state is SlotState.FOREIGN for slot in here)
         newest = max((slot.generation for slot in here), default=0)
-        return holds_survivor, unwritable, newest, index
+        turn = 0 if not newest else 1 if newest == give_up else 2
+        return holds_survivor, unwritable, turn, newest, index
 
     home = survivor.index if survivor else None
     return min((index for index in range(keep) if index != home), key=cost)
+
+
+def ages(slots: Iterable[Slot], keep: int, now: datetime) -> dict[int, float]:
+    """Return how old the kept generations are, in seconds, by number."""
+    home = {index: slot for index, slot in homes(list(slots)).items() if index < keep}
+    return {
+        slot.generation: (now - slot.trailer.written).total_seconds()
+        for slot in home.values()
+        if slot.trailer
+    }
 
 
 def homes(slots: Iterable[Slot]) -> dict[int, Slot]:

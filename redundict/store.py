@@ -18,8 +18,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from . import durable, errors, loading, slots, survey, trailer
+from .history import THINNED, give_up
 from .ledger import Ledger, Place
 from .loading import Loaded
 from .locking import WriterLock
@@ -47,6 +49,7 @@ class Store:
         self.ledger = Ledger(layout)
         self._content: tuple[bytes, str] | None = None  # payload digest and format of `generation`
         self._number = 0  # the highest that verified, or that this process tried to write
+        self._started = 0  # the generation that was there when the program opened the store
         self._turn = threading.RLock()
         self._busy = False
 
@@ -54,6 +57,7 @@ class Store:
         """Return a store to be opened anew in this one's place, with what must not be forgotten."""
         anew = Store(self.layout, mode=self._mode)
         anew.lock, anew._number, anew._turn = self.lock, self._number, self._turn
+        anew._started = self._started
         anew.ledger = self.ledger.again()
         return anew
 
@@ -68,6 +72,7 @@ class Store:
             loaded = loading.load_locked(self.layout, distrusted=self.ledger.places.keys())
             self.ledger.enter(loaded)
             self.generation = loaded.generation
+            self._started = self._started or loaded.generation
             self._number = max(self._number, loaded.generation)
             if loaded.survivor is None:
                 return loaded, Healed()
@@ -104,7 +109,7 @@ class Store:
                 return self.generation
 
             self._verify_claims()
-            victim = slots.choose_victim(self.ledger.slots(), survivor, self.layout.keep)
+            victim = self._choose_victim(survivor)
             self._refuse_overflow()
             self._number += 1
             sealed, ending = trailer.seal(
@@ -114,6 +119,7 @@ class Store:
                 parent=_as_parent(survivor),
                 copies=self.layout.copies,
                 keep=self.layout.keep,
+                history=self.layout.history,
                 payload_hash=hasher,
             )
             self._content = None  # until this has succeeded, nothing is known to be unchanged
@@ -230,6 +236,14 @@ class Store:
             for slot in self.ledger.slots():
                 if slot.state is SlotState.CLAIMED:
                     self.ledger.verify(slot)
+
+    def _choose_victim(self, survivor: Slot | None) -> int:
+        """Return the index to overwrite."""
+        found, keep, given_up = self.ledger.slots(), self.layout.keep, None
+        if survivor and self.layout.history == THINNED:
+            pinned = {survivor.generation, self._started}
+            given_up = give_up(slots.ages(found, keep, datetime.now(UTC)), pinned)
+        return slots.choose_victim(found, survivor, keep, given_up)
 
     def _refuse_overflow(self) -> None:
         if self._number >= trailer.MAX_GENERATION:

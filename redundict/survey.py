@@ -128,8 +128,10 @@ def discover(path: str, folders: Folders | None = None) -> tuple[Layout, list[Sl
     newest = next(iter(slots.by_claim(found)), None)
     if newest is None or newest.trailer is None:
         return layout, found
-    layout = Layout.of(path, folders or newest.trailer.copies, newest.trailer.keep)
-    return layout, survey_verified(layout, known=found)
+    claimed = Layout.claimed(path, folders, newest.trailer)
+    if claimed == layout:
+        return layout, found
+    return claimed, survey_verified(claimed, known=found)
 
 
 def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:

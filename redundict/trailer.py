@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from .errors import Fault
+from .history import RECENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,7 @@ NO_PARENT: Final = "0" * 16  #: The parent of a first generation.
 _PARENT_DIGITS: Final = len(NO_PARENT)
 
 FIELDS: Final = ("generation", "length", "format", "written", "parent", "copies", "keep", "sha256")
+OPTIONAL: Final = ("history",)  #: Left out where it is `RECENT`.
 _NO_TRAILER: Final = "no trailer at its end: cut short, or something follows it"
 _FORMAT_NAME: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 MAX_GENERATION: Final = 10**18 - 1
@@ -77,6 +79,7 @@ class Trailer:
     keep: int  #: How many generations it kept.
     digest: str
     unknown: Mapping[str, str]  #: Fields of a later minor version.
+    history: str = RECENT  #: Which generations it kept.
 
     @property
     def as_parent(self) -> str:
@@ -120,6 +123,7 @@ def seal(
     parent: str,
     copies: int,
     keep: int,
+    history: str = RECENT,
     written: datetime | None = None,
     payload_hash: hashlib._Hash | None = None,
 ) -> tuple[Trailer, bytes]:
@@ -131,6 +135,7 @@ def seal(
     written = written or datetime.now(UTC)
     values = (generation, len(payload), format, _to_text(written), parent, copies, keep)
     named = " ".join(f"{k}={v}" for k, v in zip(FIELDS, values, strict=False))
+    named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
     head = f"{MAGIC} {VERSION} {named} {FIELDS[-1]}=".encode("ascii")
     needed = len(payload) + 1 + len(head) + DIGEST_BYTES
     padding = b"\n" * (1 + size_class(needed) - needed)
@@ -169,7 +174,8 @@ def parse(tail: bytes, size: int) -> Trailer:
         copies=_number(fields, "copies"),
         keep=_number(fields, "keep"),
         digest=_hex(fields, "sha256", DIGEST_BYTES - 1),
-        unknown={name: value for name, value in fields.items() if name not in FIELDS},
+        unknown={n: value for n, value in fields.items() if n not in FIELDS + OPTIONAL},
+        history=_matching({"history": RECENT, **fields}, "history", _FORMAT_NAME),
     )
     if trailer.generation < 1:
         raise TrailerError("the trailer claims generation 0")
