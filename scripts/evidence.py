@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Gather the whole evidence that nothing is lost: one command, a progress bar, one table.
+
+    sudo python scripts/evidence.py                # about half an hour
+    sudo python scripts/evidence.py --scale 0.01   # a look at all of it
+
+Exits with 1 if anything was lost, corrupt or untyped, or if a mutant got by. Without root or
+without a peer, what needs it is left out, and says so. Needs `pip install '.[evidence]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import platform
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import bitrot
+import fuzz
+import kill
+import powercut
+import pytest
+from peers import PROGRAMS
+from rich.console import Console
+from rich.progress import Progress
+
+CHECKOUT: Final = Path(__file__).resolve().parents[1]
+KILLS: Final = 5_000
+INPUTS: Final = 2_000_000
+CUTS: Final = 1_000  #: Per program and file system.
+Rows = list[tuple[str, int, int]]  #: What was tried, how often, and how often it went wrong.
+
+
+class Tally:
+    """A pytest plugin that adds up the states that the tests report."""
+
+    def __init__(self, tick: Callable[[], object]) -> None:
+        self.states = self.passed = self.failed = 0
+        self._tick = tick
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Count one phase of a test."""
+        self.failed += report.failed
+        if report.when == "call":
+            self.passed += report.passed
+            self.states += sum(int(str(v)) for k, v in report.user_properties if k == "states")
+            self._tick()
+
+
+def tests(names: Sequence[str], tick: Callable[[], object]) -> Tally:
+    """Run test files, without their output."""
+    tally = Tally(tick)
+    files = [str(CHECKOUT / "tests" / f"{name}.py") for name in names]
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*files, "-q", "-p", "no:cacheprovider", f"--rootdir={CHECKOUT}"], [tally])
+    return tally
+
+
+def simulated(tick: Callable[[], object]) -> Rows:
+    """Return what the enumerations on the simulated disk say, and those of broken redundicts."""
+    cuts = tests(["test_crash_simulated"], tick)
+    mutants = tests(["test_crash_mutants"], tick)
+    return [
+        ("crash states of the simulated disk", cuts.states, cuts.failed),
+        ("mutants of redundict, each caught", mutants.passed, mutants.failed),
+    ]
+
+
+def counted(name: str, counts: dict[str, int]) -> Rows:
+    """Return the counts of one script as a row."""
+    tried, *bad = counts.values()
+    return [(name, tried, sum(bad))]
+
+
+def table(rows: Rows) -> str:
+    """Return the rows as a table in Markdown."""
+    lines = ["| evidence | tried | went wrong |", "|---|--:|--:|"]
+    return "\n".join([*lines, *(f"| {name} | {tried:,} | {bad:,} |" for name, tried, bad in rows)])
+
+
+def main() -> int:
+    """Gather everything, print the tables; return 1 if anything went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="of the counts (1)")
+    parser.add_argument("--seed", type=int, default=0, help="to repeat a run (0)")
+    args = parser.parse_args()
+    os.chdir(CHECKOUT)
+    kills, inputs, states = (max(1, int(n * args.scale)) for n in (KILLS, INPUTS, CUTS))
+    programs = powercut.present(list(PROGRAMS))
+    systems = powercut.present(list(powercut.FILE_SYSTEMS))
+    why_not = powercut.unavailable()
+    rows: Rows = []
+    found: dict[str, Counter[str]] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+
+        def bar(name: str, total: int) -> Callable[[], object]:
+            task = progress.add_task(name, total=total)
+            return lambda: progress.advance(task)
+
+        rows += counted("kills", kill.run(kills, seed=args.seed, tick=bar("kills", kills)))
+        rows += counted(
+            "inputs to the slot parser",
+            fuzz.run(inputs, seed=args.seed, tick=bar("hostile bytes", inputs)),
+        )
+        rows += simulated(bar("simulated disk, mutants", 60))
+        if why_not:
+            print(f"left out: power cuts on file systems ({why_not})", file=sys.stderr)
+        else:
+            total = len(programs) * len(systems) * states
+            found = powercut.run(
+                programs, systems, states, seed=args.seed, tick=bar("power cuts", total)
+            )
+    if found:
+        counts = found["redundict"]
+        rows.append(("power cuts on file systems", counts.total(), counts.total() - counts["kept"]))
+    print(f"Python {platform.python_version()}, {platform.platform()}\n\n{table(rows)}\n")
+    if found:
+        print(f"{powercut.table(found)}\n")
+    print(bitrot.table(bitrot.run(bitrot.programs())))
+    return int(any(bad or not tried for _, tried, bad in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
