@@ -35,7 +35,9 @@ def growth_is_synced_with_fdatasync(patch: Patch) -> None:
 
 
 def there_is_one_pair_of_slots(patch: Patch) -> None:
-    patch.setattr(slots, "choose_victim", lambda _, survivor, __: survivor.index if survivor else 0)
+    patch.setattr(
+        slots, "choose_victim", lambda _, survivor, *__: survivor.index if survivor else 0
+    )
 
 
 def the_digest_is_not_checked(patch: Patch) -> None:

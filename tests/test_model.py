@@ -43,8 +43,8 @@ has_history = precondition(lambda self: len(self.kept) > 1)
 class StoreMachine(RuleBasedStateMachine):
     """Drives a store; `memory` and `kept` are what it should be.
 
-    `kept` holds, by number, the generations that load, oldest first. `damaged` says that the store
-    is not healthy, since slots of what is lost are still there.
+    `kept` holds, by number, the generations that load, oldest first. `damaged` says that
+    slots of what is lost are still there, `worn` that one copy of the newest is damaged.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.state: redundict.RedunDict | None = None
         self.memory: dict[str, Any] = {}
         self.kept: dict[int, dict[str, Any]] = {}
-        self.damaged = False
+        self.damaged = self.worn = False
 
     @initialize(copies=st.integers(1, 3), keep=st.integers(2, 4))
     def begin(self, copies: int, keep: int) -> None:
@@ -100,6 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.memory = copy.deepcopy(self.kept.get(self.last, {}))
         assert self.state == self.memory
         assert self.state.generation == self.last
+        self.worn = False  # opening for writing heals it
 
     @is_open
     @rule(key=KEYS, value=TREES, size=SIZES)
@@ -191,7 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
         slots = [slot.path for slot in redundict.check(self.path).generations[0].slots]
         if len(slots) == self.copies:
             self.harm(data.draw(st.sampled_from(slots)), how)
-            self.damaged = True
+            self.worn = True
 
     @is_closed
     @has_history
@@ -223,7 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
         for generation in reversed(done.report.generations):
             self.kept.setdefault(generation.number, copy.deepcopy(self.memory))
         self.kept = {g.number: self.kept[g.number] for g in reversed(done.report.generations)}
-        self.damaged = False
+        self.damaged = self.worn = False
 
     @is_closed
     @has_history
@@ -232,6 +233,7 @@ class StoreMachine(RuleBasedStateMachine):
         before = sorted(self.kept)[-2]
         self.memory = copy.deepcopy(self.kept[before])
         self.committed(redundict.rollback(self.path))
+        self.worn = False
 
     # --- other processes
 
@@ -274,7 +276,7 @@ class StoreMachine(RuleBasedStateMachine):
             report = redundict.check(self.path)
             numbers = [generation.number for generation in report.generations]
             assert report.generation == numbers[0] == self.last
-            if not self.damaged:
+            if not self.damaged and not self.worn:
                 assert sorted(numbers) == sorted(self.kept)
                 assert report.state is StoreState.HEALTHY
             for number in set(numbers) & self.kept.keys():
