@@ -66,7 +66,7 @@ def run(file: str | None = None) -> None:
         with _shown(folder):
             number = recovery.rollback(path)
         print(f"generation {number} has {len(mapping.load(path)['data'])} entries again")
-        print(render.log(integrity.check(path).generations))
+        print(render.log(integrity.check(path), {}))
 
 
 def _data(file: str | None) -> tuple[dict[str, Any], str]:

@@ -154,6 +154,10 @@ class Disk:
         """Close a descriptor."""
         os.close(fd)
 
+    def forget(self, fd: int) -> None:
+        """Drop what the page cache holds of a file and has written: a read asks the medium."""
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def rename(self, old: str, new: str) -> None:
         """Rename a file, over what has the name."""
         os.replace(old, new)
@@ -244,6 +248,20 @@ def create(path: str, parts: Iterable[bytes], *, mode: int | None = None) -> Non
     overwrite(unfinished, parts, mode=mode)
     disk.rename(unfinished, path)
     disk.sync_directory(os.path.dirname(path))
+
+
+def forget(path: str) -> None:
+    """Make the next read of a file come from the medium.
+
+    Raises `OSError` where the platform has no way to do that.
+    """
+    fd = _open(path)
+    try:
+        disk.forget(fd)
+    except AttributeError:
+        raise OSError(errno.ENOTSUP, "the page cache cannot be dropped on this platform") from None
+    finally:
+        _close_quietly(fd)
 
 
 def put_aside(path: str) -> str:

@@ -11,7 +11,7 @@ import os
 import shlex
 from dataclasses import dataclass
 
-from . import errors, slots, survey
+from . import durable, errors, slots, survey
 from .loading import Loaded
 from .slots import Flaw, Generation, Layout, Slot, SlotState, StoreState
 from .store import Healed
@@ -78,14 +78,20 @@ class Recovery:
         )
 
 
-def check(path: str | os.PathLike[str], *, folders: Folders | None = None) -> Report:
+def check(
+    path: str | os.PathLike[str], *, folders: Folders | None = None, cold: bool = False
+) -> Report:
     """Verify every byte of every slot of the store at `path`; change nothing.
 
-    `folders` are the copies' where they are not all beside `path`. Raises `NotFoundError` if there
-    is no slot, `AccessError` if in every copy there is a slot that may not be looked at, and
-    `NewerVersionError`. Damage is not an error here: it is in the report.
+    `folders` are the copies' where they are not all beside `path`. With `cold`, the page cache of
+    the slots is dropped first, so that their bytes come from the medium. Raises `NotFoundError` if
+    there is no slot, `StorageError` if the page cache cannot be dropped, `AccessError` if in every
+    copy there is a slot that may not be looked at, and `NewerVersionError`. Damage is not an error
+    here: it is in the report.
     """
     path = os.path.abspath(os.fspath(path))
+    if cold:
+        _forget(survey.discover(path, folders)[1])
     layout, seen = survey.patiently(
         lambda: survey.discover(path, folders), lambda found: found[1], _is_healthy
     )
@@ -108,6 +114,13 @@ def check(path: str | os.PathLike[str], *, folders: Folders | None = None) -> Re
         status=_status(state, survivor, pair),
         action=_action(layout, state, pair),
     )
+
+
+def _forget(seen: list[Slot]) -> None:
+    for slot in seen:
+        if slot.sound:
+            with errors.typed(f"{slot.name} cannot be read cold", path=slot.path, slot=slot.name):
+                durable.forget(slot.path)
 
 
 def not_found(path: str) -> errors.NotFoundError:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from . import records
+from .differences import shown
 
 if TYPE_CHECKING:
+    from .exits import Exit
     from .integrity import Report
-    from .recovery import Repaired
-    from .slots import Generation
+    from .recovery import Repair, Repaired
 
-TIME = "%Y-%m-%d %H:%M:%S UTC"
+TIME: Final = "%Y-%m-%d %H:%M:%S"
+_UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
+_SPREAD: Final = 60  #: Characters of the line that draws how generations are spread out.
 
 
 def report(checked: Report) -> str:
@@ -21,24 +29,91 @@ def report(checked: Report) -> str:
     folders = {slot.path.removesuffix(slot.name) for slot in checked.slots}
     rows = [("slot", "generation", "written", "bytes", "format", "state")]
     for slot in checked.slots:
-        shown = slot.name if len(folders) == 1 else slot.path
+        name = slot.name if len(folders) == 1 else slot.path
         why = checked.flaws.get(slot.name)
         state = f"{slot.state}: {why}" if why and why.reason != slot.state else str(slot.state)
         facts = ("-", "-", "-", "-")
         if slot.trailer and slot.sound:
             t = slot.trailer
-            facts = (str(t.generation), f"{t.written:{TIME}}", str(t.length), t.format)
-        rows.append((shown, *facts, state))
+            facts = (str(t.generation), local(t.written), str(t.length), t.format)
+        rows.append((name, *facts, state))
     return "\n".join([*(f"{label:>7}: {text}" for label, text in head), "", table(rows)])
 
 
-def log(generations: Sequence[Generation]) -> str:
-    """Return the generations as a table, newest first."""
-    rows = [("generation", "written", "bytes", "format", "in copies")]
-    for g in generations:
-        copies = " ".join(sorted({slot.letter for slot in g.slots}))
-        rows.append((str(g.number), f"{g.written:{TIME}}", str(g.length), g.format, copies))
-    return table(rows)
+def counted(codes: Mapping[Exit, int]) -> str:
+    """Return how many stores came to which exit code.
+
+    >>> from .exits import Exit
+    >>> counted({Exit.OK: 1998, Exit.LOST: 2})
+    '2,000 stores: 1,998 healthy, 2 lost'
+    """
+    found = (f"{count:,} {_word(code)}" for code, count in codes.items() if count)
+    return f"{sum(codes.values()):,} stores: {', '.join(found)}"
+
+
+def _word(code: Exit) -> str:
+    return "healthy" if code == 0 else code.name.lower().replace("_", " ")
+
+
+def log(checked: Report, changes: Mapping[int, str], now: datetime | None = None) -> str:
+    """Return the generations as a table, newest first, and how they are spread out over time."""
+    now = now or datetime.now(UTC)
+    generations = checked.generations
+    health = [records.copies(checked, g) for g in generations]
+    letters = sorted({letter for copies in health for letter in copies})
+    rows = [("generation", "written", "age", "bytes", "format", *letters, "changes")]
+    for g, copies in zip(generations, health, strict=True):
+        facts = (str(g.number), local(g.written), age((now - g.written).total_seconds()))
+        state = (copies.get(letter, "-") for letter in letters)
+        rows.append((*facts, str(g.length), g.format, *state, changes.get(g.number, "")))
+    lines = [table(rows)]
+    if len(generations) > 2:
+        lines += ["", spread([(now - g.written).total_seconds() for g in generations])]
+    return "\n".join(lines)
+
+
+def spread(ages: Sequence[float]) -> str:
+    """Return a line with a mark for each age in seconds, on a scale by factors.
+
+    >>> spread([1, 60, 3600, 86400])
+    'now |*--------------------*---------------------*---------------*| 1 d ago'
+    """
+    youngest, oldest = max(min(ages), 1.0), max(*ages, 2.0)
+    line = ["-"] * _SPREAD
+    for each in ages:
+        along = math.log(max(each, youngest) / youngest) / math.log(oldest / youngest or 2)
+        line[round(along * (_SPREAD - 1))] = "*"
+    return f"now |{''.join(line)}| {age(oldest)} ago"
+
+
+def age(seconds: float) -> str:
+    """Return a span of time in its largest unit.
+
+    >>> age(59), age(150), age(7200), age(200000), age(-3)
+    ('59 s', '2 min', '2 h', '2 d', '0 s')
+    """
+    for unit, name in _UNITS:
+        if seconds >= unit:
+            return f"{int(seconds // unit)} {name}"
+    return "0 s"
+
+
+def local(when: datetime) -> str:
+    """Return a time as the clock on the wall shows it."""
+    return when.astimezone().strftime(f"{TIME} %Z").rstrip()
+
+
+def payload(content: bytes, format: str) -> str:
+    """Return a payload to be looked at, without what could attack a terminal."""
+    if format == "json":
+        try:
+            return json.dumps(json.loads(content), indent=2, ensure_ascii=True)
+        except (ValueError, RecursionError):
+            return shown(content)
+    if format == "csv":
+        text = content.decode("utf-8", "replace")
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in text.replace("\r", ""))
+    return f"({len(content)} bytes of {format}: into a pipe or a file, they come as they are)"
 
 
 def repaired(done: Repaired) -> str:
@@ -48,6 +123,16 @@ def repaired(done: Repaired) -> str:
     if done.committed:
         lines.append(f"committed the newest state that loads again, as generation {done.committed}")
     return "\n".join([*(lines or ["nothing to repair"]), "", report(done.report)])
+
+
+def plan(prepared: Repair) -> str:
+    """Return what a repair would do, a line for each thing."""
+    lines = [f"would put aside {slot.name}" for slot in prepared.aside]
+    lines += [f"would rewrite {slot.name} from {source.name}" for slot, source in prepared.rewrite]
+    if prepared.commits:
+        times = "" if prepared.commits == 1 else f", {prepared.commits} times"
+        lines.append(f"would commit the newest state that loads again{times}")
+    return "\n".join([*(lines or ["nothing to repair"]), "Nothing was changed."])
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import cli
-from redundict.cli import Exit
+from redundict import cli, exits
+from redundict.exits import Exit
 
 from . import damage
 
-COMMANDS = ("check", "log", "show", "rollback", "repair", "import", "demo")
+COMMANDS = (*("check", "log", "diff", "show", "export", "rollback", "repair", "import", "demo"),)
 #: The processes run this very package, wherever they are started.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(redundict.__file__).parents[1])}
 NO_SUCH = "nothing.json"
@@ -172,8 +172,8 @@ def test_of_several_paths_the_worst_counts(
 def test_worst_follows_the_order_of_the_table() -> None:
     """A store that is lost is worse than one that is not there, whatever their numbers are."""
     order = list(Exit)
-    assert [cli.worst(pair) for pair in itertools.pairwise(order)] == order[1:]
-    assert cli.worst([Exit.LOST, Exit.NO_STORE]) is Exit.LOST
+    assert [exits.worst(pair) for pair in itertools.pairwise(order)] == order[1:]
+    assert exits.worst([Exit.LOST, Exit.NO_STORE]) is Exit.LOST
 
 
 @pytest.mark.parametrize("command", ["check", "log", "show", "rollback", "repair"])
@@ -241,7 +241,7 @@ def test_an_operation_that_fails_has_its_own_code(
 ) -> None:
     """An error is one line that says what happened, and no store is made or changed by it."""
     make(path)
-    (tmp_path / "garbage").write_bytes(b"\x80\x81")
+    (tmp_path / "garbage").write_bytes(b"\x81\x81")
     (tmp_path / "plain.json").write_text('{"n": "3"}')
     (tmp_path / "nested.json").write_text('{"n": [3]}')
     done = run(*args, cwd=tmp_path)
@@ -358,8 +358,8 @@ def test_log_lists_the_generations_newest_first(path: str) -> None:
     done = run("log", make(path))
     assert done.returncode == Exit.OK
     assert re.findall(r"^(\d+) .* (\d+) +json +(.*)$", done.stdout, re.MULTILINE) == [
-        ("2", "7", "a b"),
-        ("1", "7", "a b"),
+        ("2", "7", "valid  valid  ~1"),
+        ("1", "7", "valid  valid"),
     ]
 
 

@@ -1,0 +1,114 @@
+"""Reports as plain JSON values, for programs: one record a store, from the objects people see too.
+
+Numbers are numbers, times are UTC in ISO 8601, faults are the tokens of `errors.Fault`.
+`docs/record.schema.json` describes them; `SCHEMA` changes with whatever a reader could trip over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from . import differences, exits
+
+if TYPE_CHECKING:
+    from .differences import Change
+    from .integrity import Report
+    from .slots import Generation, Slot
+    from .sweep import Checked
+
+SCHEMA: Final = 1
+Record = dict[str, Any]
+
+
+def checked(found: Checked) -> Record:
+    """Return the record of one store of a check."""
+    if found.report is not None:
+        return _report(found.report)
+    error = found.error or ValueError("nothing was found")
+    return _of("check", found.path) | {"exit": exits.of_error(error), "error": failure(error)}
+
+
+def log(report: Report, changes: Mapping[int, str]) -> Record:
+    """Return the record of a store's history, newest first."""
+    return _of("log", report.path) | {
+        "exit": exits.OF_STATE[report.state],
+        "generations": [
+            _generation(g) | {"copies": copies(report, g), "changes": changes.get(g.number)}
+            for g in report.generations
+        ],
+    }
+
+
+def diff(path: str, old: int, new: int, changes: Iterable[Change]) -> Record:
+    """Return the record of what changed between two generations."""
+    listed = [differences.as_json(change) for change in changes]
+    return _of("diff", path) | {"exit": 0, "old": old, "new": new, "changes": listed}
+
+
+def failure(error: BaseException) -> Record:
+    """Return an error as a record."""
+    return {
+        "type": type(error).__name__,
+        "reason": getattr(error, "reason", None) or str(error),
+        "safe": getattr(error, "safe", None),
+        "action": getattr(error, "action", None),
+    }
+
+
+def copies(report: Report, generation: Generation) -> dict[str, str]:
+    """Return the health of each copy of a generation, by its letter: `valid`, or what is wrong."""
+    holding = {slot.letter for slot in generation.slots}
+    home = generation.slots[0].index
+    health = {}
+    for slot in report.slots:
+        if slot.letter in holding:
+            health[slot.letter] = "valid"
+        elif slot.index == home:
+            flaw = report.flaws.get(slot.name)
+            health[slot.letter] = str(flaw.fault if flaw else slot.fault or slot.state)
+    return dict(sorted(health.items()))
+
+
+def _of(command: str, path: str) -> Record:
+    return {"redundict": command, "schema": SCHEMA, "path": path}
+
+
+def _report(report: Report) -> Record:
+    return _of("check", report.path) | {
+        "exit": exits.OF_STATE[report.state],
+        "state": str(report.state),
+        "generation": report.generation or None,
+        "status": report.status,
+        "action": report.action,
+        "slots": [_slot(report, slot) for slot in report.slots],
+    }
+
+
+def _slot(report: Report, slot: Slot) -> Record:
+    flaw = report.flaws.get(slot.name)
+    claim = slot.trailer if slot.sound else None
+    return {
+        "name": slot.name,
+        "path": slot.path,
+        "copy": slot.letter,
+        "index": slot.index,
+        "state": str(slot.state),
+        "fault": str(flaw.fault) if flaw else None,
+        "reason": flaw.reason if flaw else None,
+        "generation": claim.generation if claim else None,
+        "length": claim.length if claim else None,
+        "format": claim.format if claim else None,
+        "written": claim.written.isoformat() if claim else None,
+        "sha256": claim.digest if claim else None,
+    }
+
+
+def _generation(generation: Generation) -> Record:
+    return {
+        "generation": generation.number,
+        "written": generation.written.isoformat(),
+        "length": generation.length,
+        "format": generation.format,
+        "sha256": generation.digest,
+    }
