@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 
 def look(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Put a terminal on standard error, within the test: pytest has its own there between phases."""
+    """Put a terminal on standard error, in the test: pytest has its own there between phases."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
