@@ -1,0 +1,133 @@
+"""`docs/rescue.md`: its commands, typed in order with nothing but a shell, do what it says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import redundict
+from redundict import trailer
+
+from . import damage
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "rescue.md").read_text(encoding="utf-8")
+NEEDED = ("sha256sum", "truncate", "cmp", "sync", "python3")
+
+pytestmark = pytest.mark.skipif(
+    not all(map(shutil.which, NEEDED)), reason="needs the GNU tools and python3"
+)
+
+
+@pytest.fixture
+def store(path: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the store of the document: three generations, saved at fixed times."""
+    times = iter(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=n) for n in range(9))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
+            return next(times)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trailer, "datetime", Clock)
+        with redundict.open(path) as state:
+            for state["theme"] in ("light", "dark", "pink"):
+                state.sync()
+    return path
+
+
+def commands(until: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each command of the document and what it is said to print, up to a heading."""
+    text = TEXT[: TEXT.index(f"\n## {until}\n")] if until else TEXT
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        yield from re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
+
+
+def typed(store: str, command: str) -> str:
+    """Run a command as it stands, in the store's folder, with no redundict in sight."""
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    environment["PATH"] += os.pathsep + os.path.dirname(shutil.which("python3") or "")
+    return subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=os.path.dirname(store),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def follow(store: str, until: str = "") -> int:
+    """Type the commands of the document; return how many printed what it says."""
+    followed = list(commands(until))
+    for command, shown in followed:
+        printed = typed(store, command)
+        expected = re.escape(shown.strip()).replace("DIGEST", "[0-9a-f]{64}")
+        assert re.fullmatch(expected, printed.strip()), (command, printed)
+    return len(followed)
+
+
+def test_every_command_prints_what_is_shown_and_the_end_is_healthy(store: str) -> None:
+    """From the first copy to the last comparison, and no byte is lost on the way."""
+    before = [damage.read(f"{store}.{slot}") for slot in ("a0", "a1", "b0", "b1")]
+    assert follow(store) == TEXT.count("\n$ ") > 10
+    assert [damage.read(f"{store}.{slot}") for slot in ("a0", "a1", "b0", "b1")] == before
+    shutil.rmtree(os.path.join(os.path.dirname(store), "aside"))
+    assert redundict.load(store) == {"theme": "pink"}
+    assert redundict.check(store).state is redundict.StoreState.HEALTHY
+    assert Path(store).with_name("rescued.json").read_text() == '{"theme":"dark"}'
+
+
+def test_the_digest_that_is_shown_twice_is_the_same(store: str) -> None:
+    """What `sha256sum` prints is what the slot's last digits are."""
+    computed, stored = (
+        typed(store, command).split()[0]
+        for command, shown in commands()
+        if shown.startswith("DIGEST")
+    )
+    assert computed == stored
+
+
+def test_rolling_back_by_hand_loads_the_one_before_and_says_so(store: str) -> None:
+    """As the document says: a warning, generation 2, and whole again from the next save on."""
+    follow(store, until="Roll back by hand")
+    (command,) = [command for command, _ in commands() if "mkdir aside" in command]
+    typed(store, command)
+    with pytest.warns(redundict.RedundancyWarning, match="a newer one may have been lost"):
+        state = redundict.open(store)
+    assert (state.generation, dict(state)) == (2, {"theme": "dark"})
+    state["theme"] = "grey"
+    state.close()
+    assert redundict.check(store).state is redundict.StoreState.HEALTHY
+    assert redundict.load(store) == {"theme": "grey"}
+    folder = os.path.dirname(store)
+    for name in ("aside", "backup"):
+        shutil.rmtree(os.path.join(folder, name))
+
+
+def test_moving_one_copy_only_changes_nothing(store: str) -> None:
+    """The other copy loads and is copied back, as the document warns."""
+    os.remove(f"{store}.a0")
+    with redundict.open(store) as state:
+        assert state == {"theme": "pink"}
+
+
+def test_a_damaged_slot_is_called_damaged(store: str) -> None:
+    """The loop over all slots can tell, and so can the line of Python."""
+    damage.flip(f"{store}.b1", 20)
+    loops = [command for command, shown in commands() if "state.json.b1 verifies" in shown]
+    assert len(loops) == 2
+    for command in loops:
+        assert "state.json.b1 DAMAGED" in typed(store, command)
+        assert typed(store, command).count("verifies") == 3
+    redundict.repair(store)
+    for aside in Path(store).parent.glob("*.aside-*"):
+        aside.unlink()
