@@ -104,6 +104,7 @@ def _add_readers(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_writers(add: Callable[..., argparse.ArgumentParser]) -> None:
+    _add_store(add(commands.browse, "browse"), writes=True)
     command = add(commands.rollback, "rollback")
     _add_store(command, writes=True)
     command.add_argument("--to", type=int, metavar="N", help="instead of the one before the newest")

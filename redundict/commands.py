@@ -134,6 +134,16 @@ def export(args: argparse.Namespace) -> Exit:
     return _met(loaded, args)
 
 
+def browse(args: argparse.Namespace) -> Exit:
+    """Look at a store's history on the whole terminal, and roll back with a key."""
+    try:
+        from . import browse as browser  # noqa: PLC0415 - an extra, and slow to import
+    except ModuleNotFoundError as error:
+        raise ValueError(f"browse needs {error.name}: pip install 'redundict[tui]'") from error
+    browser.run(args.path, args.folder, args.timeout)
+    return Exit.OK
+
+
 def rollback(args: argparse.Namespace) -> Exit:
     """Commit an older generation again, as a new one; undo it with another rollback."""
     with recovery.prepared_rollback(

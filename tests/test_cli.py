@@ -26,7 +26,8 @@ from redundict.exits import Exit
 
 from . import damage
 
-COMMANDS = (*("check", "log", "diff", "show", "export", "rollback", "repair", "import", "demo"),)
+READERS = ("check", "log", "diff", "show", "export", "browse")
+COMMANDS = (*READERS, "rollback", "repair", "import", "demo")
 #: The processes run this very package, wherever they are started.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(redundict.__file__).parents[1])}
 NO_SUCH = "nothing.json"

@@ -26,6 +26,7 @@ FLOORS = [
     {"permadict", "importing", "records", "progress"},
     {"render"},
     {"demo"},
+    {"browse"},
     {"commands"},
     {"cli"},
     {"__main__"},
