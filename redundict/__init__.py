@@ -19,6 +19,7 @@ from .errors import (
     CommitError,
     ConflictError,
     DivergedError,
+    Fault,
     FormatError,
     LockedError,
     LostError,
@@ -36,7 +37,7 @@ from .integrity import Recovery, Report, check
 from .mapping import RedunDict, load
 from .permadict import PermaDict
 from .recovery import Repaired, repair, rollback
-from .slots import Generation, Slot, SlotState, StoreState
+from .slots import Flaw, Generation, Slot, SlotState, StoreState
 
 __version__ = "0.1.0"
 
@@ -49,6 +50,8 @@ __all__ = [
     "CommitError",
     "ConflictError",
     "DivergedError",
+    "Fault",
+    "Flaw",
     "FormatError",
     "Generation",
     "LockedError",

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: what may be typed, and how errors become exit codes.
 
 `commands` has what each command does, `exits` the one table of exit codes; every `--help` shows it.
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import traceback
 import warnings
@@ -25,7 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may hold any bytes
     try:
-        args = parser().parse_args(argv)
+        top = parser()
+        if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
+            import argcomplete  # noqa: PLC0415 - an extra
+
+            argcomplete.autocomplete(top)
+        args = top.parse_args(argv)
         code: Exit = args.run(args)
         sys.stdout.flush()
     except exits.ERRORS as error:

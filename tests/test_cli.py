@@ -670,3 +670,32 @@ def test_demo_runs_on_the_data_of_this_machine() -> None:
     counted = re.search(r"installed here, (\d+) entries", done.stdout)
     assert counted
     assert int(counted[1]) > 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("redundict ro", {"rollback "}),
+        ("redundict rollback --d", {"--dry-run "}),
+        ("redundict import --kind s", {"shelve", "sqlitedict"}),
+    ],
+)
+def test_the_shell_completes_commands_and_options(
+    typed: str, offered: set[str], tmp_path: Path
+) -> None:
+    """What argcomplete asks for on its descriptor is what could follow."""
+    pytest.importorskip("argcomplete")
+    answers = tmp_path / "answers"
+    shell = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_IFS": "\n",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answers),
+        "COMP_LINE": typed,
+        "COMP_POINT": str(len(typed)),
+    }
+    subprocess.run(
+        [sys.executable, "-m", "redundict"], env=ENVIRONMENT | shell, check=True, timeout=60
+    )
+    assert {word.rstrip() for word in answers.read_text().split("\n")} == {
+        word.rstrip() for word in offered
+    }
