@@ -43,7 +43,8 @@ def read(
 ) -> Imported:
     """Read a foreign dict; `kind` is one of `KINDS`, by default what the file looks to be.
 
-    What does not look like anything is read as `otherwise`. A dbm or a shelf may be named with or
+    What does not look like anything is read as `otherwise`. A shelf that `dbm.sqlite3` made is a
+    database like an SqliteDict's, on any Python. A dbm or a shelf may be named with or
     without its suffix. `table` is of an SqliteDict with several. Raises `StorageError`, and
     `FormatError` if the file is not what it is said to be, or holds pickles and `allow_pickle` is
     False.
@@ -93,7 +94,7 @@ def _is_dbm(file: str) -> bool:
 def _kind(file: str, start: bytes, otherwise: str) -> str:
     """Tell what a file is, from its first bytes and its name."""
     if start == _SQLITE:
-        return "shelve" if dbm.whichdb(file) == "dbm.sqlite3" else "sqlitedict"
+        return "sqlitedict"
     if start[:1] == b"\x80":
         return "pickle"
     if start.lstrip()[:1] == b"{":
@@ -160,7 +161,9 @@ def _sqlitedict(copy: str, table: str | None) -> dict[str, Any]:
             raise errors.FormatError(f"it has no table {chosen!r}, but these: {tables}")
         quoted = '"' + chosen.replace('"', '""') + '"'
         rows = database.execute(f"SELECT key, value FROM {quoted}")  # noqa: S608 - quoted above
-        return {key: pickle.load(io.BytesIO(value)) for key, value in rows}  # noqa: S301 - asked for
+        # The keys of a shelf that dbm.sqlite3 made (Python 3.13) are bytes.
+        found = ((k.decode() if isinstance(k, bytes) else k, v) for k, v in rows)
+        return {key: pickle.load(io.BytesIO(value)) for key, value in found}  # noqa: S301 - asked for
 
 
 @contextlib.contextmanager

@@ -171,6 +171,18 @@ def test_a_real_sqlitedict_is_read_with_its_journal(tmp_path: Path) -> None:
         assert importing.read(file, allow_pickle=True).state == STATE
 
 
+def test_a_shelf_of_a_newer_python_is_read_by_any(tmp_path: Path) -> None:
+    """`dbm.sqlite3` keeps a table of its own, with bytes for keys."""
+    file = tmp_path / "old"
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE Dict (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL)")
+        for key, value in STATE.items():
+            row = (key.encode(), pickle.dumps(value))
+            database.execute("INSERT INTO Dict VALUES (CAST(? AS BLOB), CAST(? AS BLOB))", row)
+    database.close()
+    assert importing.read(str(file), allow_pickle=True).state == STATE
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "redundict"])
 @pytest.mark.parametrize("harm", ["cut", "garbage"])
 def test_what_is_damaged_is_a_typed_error(tmp_path: Path, kind: str, harm: str) -> None:
