@@ -163,6 +163,10 @@ class BusyError(RedundictError, RuntimeError):
     """The store is in the middle of a commit, in this very thread."""
 
 
+class ForkedError(RedundictError, RuntimeError):
+    """The store was opened by the parent process before a fork; only the parent may write it."""
+
+
 class RedundancyWarning(UserWarning):
     """The newest state is safe, but not in as many copies as were asked for."""
 

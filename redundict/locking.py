@@ -63,6 +63,11 @@ class WriterLock:
         """Whether this object holds the lock."""
         return self._lock is not None
 
+    @property
+    def inherited(self) -> bool:
+        """Whether it was the parent process that took the lock, before a fork."""
+        return self._lock is not None and self._pid != os.getpid()
+
     def acquire(self, timeout: float = 0.0) -> None:
         """Take the lock, waiting `timeout` seconds at most.
 
@@ -105,13 +110,13 @@ class WriterLock:
         `settled` names what is on the medium in every copy, if it is: the next holder need not make
         sure of that again.
         """
-        if self._lock is not None:
-            # In a child of fork the descriptor is closed, and may be another file's by now.
-            if settled and self._fd is not None and self._pid == os.getpid():
-                with contextlib.suppress(OSError):
-                    _write_note(self._fd, settled=settled)
-            self._lock.release()
-            self._lock = self._fd = None
+        if self._lock is None or self.inherited:
+            return  # a child of fork has no descriptor of its own: to let go would be the parent's
+        if settled and self._fd is not None:
+            with contextlib.suppress(OSError):
+                _write_note(self._fd, settled=settled)
+        self._lock.release()
+        self._lock = self._fd = None
 
     def _take_note(self, fd: int) -> None:
         """Read what the last holder left, and write who holds the lock now."""

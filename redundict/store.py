@@ -160,6 +160,14 @@ class Store:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Let other threads wait; refuse to be entered again by this one (a signal handler)."""
+        if self.lock.inherited:
+            raise errors.ForkedError(
+                "this process is a fork of the one that has the store open for writing",
+                path=self.layout.path,
+                safe="nothing was changed; the parent goes on",
+                action="open the store in this process, once the parent has closed it, or fork "
+                "before it is opened",
+            )
         with self._turn:
             if self._busy:
                 raise errors.BusyError(
