@@ -3,12 +3,18 @@
 Reading and changing it is dict's own code at dict's own speed; only `sync`, `close`, `reload`,
 `rollback` and `transaction` reach the store. Invariant: whatever fails, memory is either as the
 caller left it or as the last commit was, never something in between.
+
+Threads: `lock` is held while a state is encoded and committed or replaced, and throughout a
+transaction, so that nobody commits what another thread has half changed under it. Changes made
+without it cannot make a commit fail either: where other threads are alive, what is encoded is a
+snapshot (see `snapshot`).
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Self
@@ -20,6 +26,7 @@ from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
 from .recovery import put_lost_aside
 from .slots import COPIES, KEEP, Generation, Layout, Slot
+from .snapshots import alone, snapshot
 from .store import Store
 from .survey import Folders
 
@@ -68,6 +75,7 @@ class RedunDict(dict[Any, Any]):
         self._serializer = serializers.resolve(format)
         self._layout = Layout.of(os.fsdecode(path), copies, keep, history)
         self._store = Store(self._layout, mode=mode)
+        self.lock = threading.RLock()  #: Hold it to change several items as one.
         self._transactions = 0  # how deep transactions are nested
         self._doomed = False  # one inside them failed
         self.path = self._layout.path
@@ -108,14 +116,16 @@ class RedunDict(dict[Any, Any]):
         If the commit fails, the error is raised and the store stays open, so that nothing is lost:
         mend the cause and close again.
         """
-        if self.flag != "r":
-            self.sync()
-        self._release()
+        with self.lock:
+            if self.flag != "r":
+                self.sync()
+            self._release()
 
     def reload(self) -> int:
         """Take the newest generation from disk in place of what is in memory; return its number."""
-        self._open()
-        return self.generation
+        with self.lock:
+            self._open()
+            return self.generation
 
     def generations(self) -> list[Generation]:
         """Return the generations that load, newest first, from a full verification."""
@@ -127,14 +137,15 @@ class RedunDict(dict[Any, Any]):
         `to` is the generation before the present one by default. What is in memory and was not
         committed is given up; what was committed stays, so a rollback can be rolled back.
         """
-        self._prepare_to_write()
-        before = loading.previous(self._layout, self.generation) if to is None else to
-        loaded = loading.load_locked(self._layout, before)
-        state = self._decoded(loaded)
-        self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
-        self._must_commit = False
-        self._replace(state)
-        return self.generation
+        with self.lock:
+            self._prepare_to_write()
+            before = loading.previous(self._layout, self.generation) if to is None else to
+            loaded = loading.load_locked(self._layout, before)
+            state = self._decoded(loaded)
+            self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+            self._must_commit = False
+            self._replace(state)
+            return self.generation
 
     @contextmanager
     def transaction(self) -> Iterator[Self]:
@@ -142,8 +153,12 @@ class RedunDict(dict[Any, Any]):
 
         Changes made before it are committed first, so that to undo means to go back to the last
         commit. A transaction inside another is part of it. The objects in the dict are new ones
-        after an undo.
+        after an undo. Other threads' transactions and commits wait until it is over.
         """
+        with self.lock:
+            yield from self._transaction()
+
+    def _transaction(self) -> Iterator[Self]:
         outermost = self._transactions == 0
         before = self._commit() if outermost else b""
         self._transactions += 1
@@ -227,6 +242,10 @@ class RedunDict(dict[Any, Any]):
 
     def _commit(self) -> bytes:
         """Commit the state and return its payload."""
+        with self.lock:
+            return self._commit_alone()
+
+    def _commit_alone(self) -> bytes:
         self._prepare_to_write()
         if not self._is_whole:
             raise errors.BusyError(
@@ -236,7 +255,7 @@ class RedunDict(dict[Any, Any]):
                 action="reload()",
             )
         try:
-            payload = self._serializer.encode(self)
+            payload = self._serializer.encode(self if alone() else snapshot(self))
         except errors.FormatError as error:
             error.path = self.path
             raise

@@ -1,0 +1,155 @@
+"""Threads that change one store, with a lock and without: nothing fails, nothing is torn."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import redundict
+from redundict import mapping
+
+THREADS = 8
+
+
+@pytest.fixture(autouse=True)
+def switching_often() -> Iterator[None]:
+    """Let threads take turns a thousand times as often as usual."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def together(*works: Callable[[], None]) -> None:
+    """Run each in a thread of its own; raise what the first of them raised."""
+    raised: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test's own thread
+            raised.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
+
+
+def test_a_sync_beside_threads_that_change_everything_never_fails(path: str) -> None:
+    """Without any lock: keys come and go, lists grow and shrink, and each commit is a state."""
+    until = time.monotonic() + 3
+    with redundict.open(path) as state:
+        state.update({"d": {str(n): [n] for n in range(200)}, "l": list(range(200))})
+
+        def change() -> None:
+            rng = random.Random(threading.get_ident())
+            while time.monotonic() < until:
+                state[f"k{rng.randrange(300)}"] = {"x": [1, 2]}
+                state.pop(f"k{rng.randrange(300)}", None)
+                state["d"][f"n{rng.randrange(300)}"] = [rng.random()]
+                state["d"].pop(f"n{rng.randrange(300)}", None)
+                state["l"].append(rng.randrange(9))
+                del state["l"][: rng.randrange(3)]
+
+        commits = 0
+
+        def sync() -> None:
+            nonlocal commits
+            while time.monotonic() < until:
+                state.sync()
+                commits += 1
+
+        together(*[change] * 3, sync)
+    assert commits > 20
+    assert redundict.load(path)["d"]["1"] == [1]
+
+
+@pytest.mark.parametrize("how", ["transaction", "lock"])
+def test_an_invariant_over_two_values_holds_in_every_generation(
+    path: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What a block changes as one is never committed half, whichever thread commits."""
+    written: list[bytes] = []
+    real = redundict.store.Store.commit
+
+    def commit(self: redundict.store.Store, payload: bytes, *args: object, **kw: object) -> int:
+        written.append(payload)
+        return real(self, payload, *args, **kw)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(redundict.store.Store, "commit", commit)
+    with redundict.open(path) as state:
+        state.update({"from": {"sum": 1000}, "to": {"sum": 0}})
+
+        def move() -> None:
+            rng = random.Random(threading.get_ident())
+            for _ in range(20):
+                with state.transaction() if how == "transaction" else state.lock:
+                    amount = rng.randrange(10)
+                    state["from"]["sum"] -= amount
+                    time.sleep(0)
+                    state["to"]["sum"] += amount
+
+        def sync() -> None:
+            for _ in range(50):
+                state.sync()
+
+        together(*[move] * (THREADS - 2), sync, sync)
+    assert len(written) > 50
+    decode = redundict.serializers.JsonFormat().decode
+    for payload in written:
+        state_then = decode(payload)
+        assert state_then["from"]["sum"] + state_then["to"]["sum"] == 1000
+
+
+def test_increments_of_eight_threads_are_all_there(path: str) -> None:
+    """Each transaction sees those before it: none is overwritten."""
+    with redundict.open(path) as state:
+        state["n"] = 0
+
+        def count() -> None:
+            for _ in range(25):
+                with state.transaction():
+                    state["n"] += 1
+
+        together(*[count] * THREADS)
+        assert state["n"] == 25 * THREADS
+    assert redundict.load(path) == {"n": 25 * THREADS}
+
+
+def test_a_failed_transaction_undoes_its_own_changes_only(path: str) -> None:
+    """What other threads committed before it stays."""
+    with redundict.open(path) as state:
+        state.update({"good": 0, "bad": 0})
+
+        def succeed() -> None:
+            for _ in range(20):
+                with state.transaction():
+                    state["good"] += 1
+
+        def fail() -> None:
+            for _ in range(20):
+                with pytest.raises(KeyError), state.transaction():
+                    state["bad"] += 1
+                    raise KeyError
+
+        together(succeed, fail)
+        assert state == {"good": 20, "bad": 0}
+
+
+def test_the_snapshot_is_what_keeps_a_sync_from_failing(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, the first of these tests fails: the threads do meet the encoder."""
+    monkeypatch.setattr(mapping, "snapshot", lambda state: state)
+    with pytest.raises((RuntimeError, redundict.RedundictError)):
+        for _ in range(20):
+            test_a_sync_beside_threads_that_change_everything_never_fails(path)
