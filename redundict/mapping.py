@@ -15,11 +15,11 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Self
 
-from . import durable, errors, loading, serializers
+from . import durable, errors, loading, serializers, slots, survey
 from .closed import closed_class
 from .history import RECENT
 from .integrity import Recovery, not_found, recovery_of
@@ -45,7 +45,9 @@ class RedunDict(dict[Any, Any]):
     stay. `history` says which: the last ones, or with ``"thinned"`` (and `keep` of 4 or more) the
     last two, the one that was there on opening, and others spread out over time, so that a state
     that went wrong an hour ago can still be rolled back. `defaults` are filled in under what was
-    loaded. `timeout` is how many seconds to wait for another writer to close.
+    loaded. `timeout` is how many seconds to wait for another writer to close. With `shared`, the
+    lock is held only while committing, so that several processes may have the store open; what
+    they must not overwrite of each other's is noticed (`ConflictError`), see `commit`.
 
     Raises `LockedError`, `NotFoundError`, `LostError`, `AccessError`, `FormatError`,
     `DivergedError`, `NewerVersionError`. `recovery` is None, or says what was found damaged.
@@ -68,6 +70,7 @@ class RedunDict(dict[Any, Any]):
         history: str = RECENT,
         defaults: Mapping[Any, Any] | None = None,
         timeout: float = 0.0,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         if flag not in FLAGS:
@@ -76,6 +79,8 @@ class RedunDict(dict[Any, Any]):
         self._layout = Layout.of(os.fsdecode(path), copies, keep, history)
         self._store = Store(self._layout, mode=mode)
         self.lock = threading.RLock()  #: Hold it to change several items as one.
+        self._shared, self._timeout = shared, timeout
+        self._writers = 0  # how deep in calls that hold the store's lock, if it is shared
         self._transactions = 0  # how deep transactions are nested
         self._doomed = False  # one inside them failed
         self.path = self._layout.path
@@ -94,6 +99,8 @@ class RedunDict(dict[Any, Any]):
         except BaseException:
             self._store.release()
             raise
+        if shared:
+            self._store.release()
 
     @property
     def generation(self) -> int:
@@ -123,9 +130,36 @@ class RedunDict(dict[Any, Any]):
 
     def reload(self) -> int:
         """Take the newest generation from disk in place of what is in memory; return its number."""
-        with self.lock:
+        with self._writing() if self.flag != "r" else self.lock:
             self._open()
             return self.generation
+
+    def changed(self) -> bool:
+        """Tell whether somebody else has committed since; read trailers only, take no lock."""
+        newest = next(iter(slots.by_claim(survey.survey(self._layout))), None)
+        return newest is not None and newest.generation != self.generation
+
+    def commit(self, function: Callable[[Self], object], *, retries: int = 10) -> int:
+        """Take the newest state, let `function` change it, commit it; return its generation.
+
+        For a store that is shared: what others have committed is taken first, under the lock, so
+        that nothing of theirs is overwritten; what is in memory and not committed is given up. If
+        somebody commits all the same (a lost lock, a network disk), it begins again, `retries`
+        times. If `function` raises, nothing is committed and memory is as on disk.
+        """
+        while True:
+            with self._writing():
+                self._open()
+                try:
+                    function(self)
+                    return self.sync()
+                except errors.ConflictError:
+                    if retries <= 0:
+                        raise
+                    retries -= 1
+                except BaseException:
+                    self._open()
+                    raise
 
     def generations(self) -> list[Generation]:
         """Return the generations that load, newest first, from a full verification."""
@@ -137,8 +171,7 @@ class RedunDict(dict[Any, Any]):
         `to` is the generation before the present one by default. What is in memory and was not
         committed is given up; what was committed stays, so a rollback can be rolled back.
         """
-        with self.lock:
-            self._prepare_to_write()
+        with self._writing():
             before = loading.previous(self._layout, self.generation) if to is None else to
             loaded = loading.load_locked(self._layout, before)
             state = self._decoded(loaded)
@@ -155,7 +188,7 @@ class RedunDict(dict[Any, Any]):
         commit. A transaction inside another is part of it. The objects in the dict are new ones
         after an undo. Other threads' transactions and commits wait until it is over.
         """
-        with self.lock:
+        with self._writing():
             yield from self._transaction()
 
     def _transaction(self) -> Iterator[Self]:
@@ -242,11 +275,23 @@ class RedunDict(dict[Any, Any]):
 
     def _commit(self) -> bytes:
         """Commit the state and return its payload."""
-        with self.lock:
-            return self._commit_alone()
+        with self._writing():
+            return self._commit_held()
 
-    def _commit_alone(self) -> bytes:
-        self._prepare_to_write()
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep other threads out, and other writers; let those in again if the store is shared."""
+        with self.lock:
+            self._prepare_to_write()
+            self._writers += 1
+            try:
+                yield
+            finally:
+                self._writers -= 1
+                if self._shared and self._writers == 0:
+                    self._store.release()
+
+    def _commit_held(self) -> bytes:
         if not self._is_whole:
             raise errors.BusyError(
                 "an interrupt left the state in memory half replaced",
@@ -259,6 +304,8 @@ class RedunDict(dict[Any, Any]):
         except errors.FormatError as error:
             error.path = self.path
             raise
+        if self._shared and not self._must_commit and self._store.unchanged(payload, self.format):
+            return payload  # others may have committed since: that is no conflict
         self._store.commit(payload, self.format, even_if_unchanged=self._must_commit)
         self._must_commit = False
         return payload
@@ -282,6 +329,11 @@ class RedunDict(dict[Any, Any]):
                 safe="nothing was changed",
                 action="open it with flag 'w' to write",
             )
+        # Shared, or the recipe's after close(). Who committed meanwhile is noticed at the commit.
+        if not self._store.lock.held:
+            self._store.lock.acquire(self._timeout)
+            if self._store.lock.settled != self._store.ledger.note():
+                self._store.ledger.unsettle()
 
     def _refuse_doomed(self) -> None:
         if self._doomed:

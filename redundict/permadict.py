@@ -66,14 +66,6 @@ class PermaDict(RedunDict):
             return False
         return self._store.holds(self._serializer.encode(self), self.format)
 
-    def _prepare_to_write(self) -> None:
-        super()._prepare_to_write()
-        # After close(): whoever committed meanwhile is noticed (ConflictError).
-        if not self._store.lock.held:
-            self._store.lock.acquire()
-            if self._store.lock.settled != self._store.ledger.note():
-                self._store.ledger.unsettle()
-
     def _release(self) -> None:
         self._store.release()
 

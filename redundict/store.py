@@ -137,10 +137,13 @@ class Store:
             self._warn(failures)
             return self.generation
 
+    def unchanged(self, payload: bytes, format: str) -> bool:
+        """Tell whether this is the content that was loaded or committed last."""
+        return (hashlib.sha256(payload).digest(), format) == self._content
+
     def holds(self, payload: bytes, format: str) -> bool:
         """Tell whether this is the content of the last commit, in every copy."""
-        content = hashlib.sha256(payload).digest(), format
-        return content == self._content and self.ledger.is_complete()
+        return self.unchanged(payload, format) and self.ledger.is_complete()
 
     def release(self) -> None:
         """Let go of the lock, with a note of what is known to be on the medium."""

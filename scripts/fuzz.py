@@ -6,7 +6,7 @@
 Nothing but `TrailerError` and `NewerVersion` may be raised. What is accepted is verified here once
 more, with hashlib and a regular expression alone: the digest agrees, the payload is as long as the
 trailer says, and nothing but newlines follows it. Some inputs are signed again after the change, so
-that they get past the digest.
+that they get past the digest. No input may take longer than a second of processor time.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import itertools
 import random
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from redundict import trailer
 
-BAD: Final = ("accepted wrongly", "untyped")
+BAD: Final = ("accepted wrongly", "untyped", "too slow")
+PATIENCE: Final = 1.0  #: Seconds of processor time for one input of a few kilobytes.
 _TRAILER: Final = re.compile(
     rb"redundict 1 (?:[^ \n]+ )*?sha256=([0-9a-f]{64})\n\Z"
 )  # the last line, once more
@@ -50,6 +52,7 @@ def slots() -> list[bytes]:
 
 
 FIELDS: Final = (b"generation", b"length", b"format", b"written", b"parent", b"copies", b"keep")
+NUMBERS: Final = (b"generation", b"length", b"copies", b"keep")
 VALUES: Final = (
     *(b"0", b"1", b"-1", b"+1", b"01", b"1e3", b"nan", b"", b"\xd9\xa3", b"json", b"0" * 16),
     *(b"18446744073709551616", b"1152921504606846976", b"2026-13-45T99:99:99.999999Z"),
@@ -132,10 +135,14 @@ def judge(slot: bytes) -> str:
 def is_as_it_says(slot: bytes, verified: trailer.Verified) -> bool:
     """Tell whether a slot is what the parser made of it."""
     line = slot[slot.rfind(b"\n", 0, -1) + 1 :]
-    said = dict(re.findall(rb"([^ =\n]+)=([^ \n]*)", line))
+    pairs = re.findall(rb" ([^ =\n]+)=([^ \n]*)", line)
+    said = dict(pairs)
     length = int(said[b"length"])
+    plain = all(said[name] == b"%d" % int(said[name]) for name in NUMBERS)
     return (
         _TRAILER.match(line) is not None
+        and len(said) == len(pairs)
+        and plain
         and verified.payload == slot[:length]
         and not slot[length : len(slot) - len(line)].strip(b"\n")
         and verified.trailer.generation == int(said[b"generation"]) > 0
@@ -148,7 +155,10 @@ def run(count: int, *, seed: int, tick: Callable[[], object] = lambda: None) -> 
     counts = {"inputs": 0, **dict.fromkeys(BAD, 0), "accepted": 0, "rejected": 0}
     hostile = iter(Mutator(random.Random(seed), slots()))  # noqa: S311 - to be repeated, not secret
     for slot in itertools.islice(hostile, count):
+        started = time.process_time()
         verdict, _, what = judge(slot).partition(":")
+        if verdict not in BAD and time.process_time() - started > PATIENCE:
+            verdict = "too slow"
         counts[verdict] += 1
         if verdict in BAD:
             print(f"input {counts['inputs']} of seed {seed}: {what}: {slot!r}", file=sys.stderr)

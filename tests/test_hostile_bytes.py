@@ -11,7 +11,7 @@ import itertools
 import os
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fuzz
@@ -20,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import redundict
-from redundict import cli, loading, trailer
+from redundict import cli, durable, loading, trailer
 from redundict.slots import Layout
 
 from . import damage
@@ -38,11 +38,11 @@ def test_the_parser_takes_only_what_verifies() -> None:
     assert counts["accepted"] > 100
 
 
-@pytest.mark.parametrize("mutant", ["digest", "error"])
+@pytest.mark.parametrize("mutant", ["digest", "error", "slow"])
 def test_the_fuzzer_sees_a_parser_that_is_wrong(
     monkeypatch: pytest.MonkeyPatch, mutant: str
 ) -> None:
-    """A parser that believes any digest, or fails with another error, is caught by it."""
+    """A parser that believes any digest, fails with another error, or takes too long, is caught."""
 
     def believe(slot: bytes) -> trailer.Verified:
         claim = trailer.parse(slot[-trailer.TAIL :], len(slot))
@@ -51,7 +51,14 @@ def test_the_fuzzer_sees_a_parser_that_is_wrong(
     def stumble(slot: bytes) -> trailer.Verified:
         raise IndexError(len(slot))
 
-    monkeypatch.setattr(trailer, "verify", {"digest": believe, "error": stumble}[mutant])
+    def dawdle(slot: bytes) -> trailer.Verified:
+        sum(range(20_000))
+        return verify(slot)
+
+    verify = trailer.verify
+    monkeypatch.setattr(fuzz, "PATIENCE", 0.0001 if mutant == "slow" else fuzz.PATIENCE)
+    mutants = {"digest": believe, "error": stumble, "slow": dawdle}
+    monkeypatch.setattr(trailer, "verify", mutants[mutant])
     assert any(fuzz.run(500, seed=5)[bad] for bad in fuzz.BAD)
 
 
@@ -161,6 +168,37 @@ def test_no_flip_in_every_slot_at_once_loads_wrong_content() -> None:
         assert len(caught.value.slots) == 4
 
 
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("how", ["flip", "cut"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_same_harm_to_both_copies_of_a_generation_leaves_the_other(
+    how: str, index: int
+) -> None:
+    """At whichever byte both copies of one generation are harmed, the other loads, unharmed."""
+    sealed = [fuzz_slot(1), fuzz_slot(2)]
+    layout = Layout.of("/simulated/state.json", 2, 2)
+    for at in range(len(sealed[index])):
+        held = list(sealed)
+        held[index] = bytes_flipped(held[index], at) if how == "flip" else held[index][:at]
+        image = tuple((layout.slot_path(c, n), held[n]) for c in (0, 1) for n in (0, 1))
+        with on(SimulatedDisk(image)):
+            loaded = loading.load_locked(layout)
+        other = 1 - index
+        assert (loaded.generation, loaded.payload) == (other + 1, payload_of(sealed[other]))
+
+
+@pytest.mark.exhaustive
+def test_every_slot_cut_at_the_same_length_is_lost_and_never_empty() -> None:
+    """However short all four slots are cut, it is a typed error that names each of them."""
+    sealed = [fuzz_slot(1), fuzz_slot(2)]
+    layout = Layout.of("/simulated/state.json", 2, 2)
+    for size in range(len(sealed[0])):
+        image = tuple((layout.slot_path(c, n), sealed[n][:size]) for c in (0, 1) for n in (0, 1))
+        with on(SimulatedDisk(image)), pytest.raises(redundict.LostError) as caught:
+            loading.load_locked(layout)
+        assert len(caught.value.slots) == 4
+
+
 def bytes_flipped(slot: bytes, at: int) -> bytes:
     return slot[:at] + bytes([slot[at] ^ 0x10]) + slot[at + 1 :]
 
@@ -192,6 +230,8 @@ def line_of(fields: list[tuple[str, str]], version: str = "1") -> bytes:
 
 def lies() -> Iterator[tuple[str, str]]:
     numbers = ["0", "-1", "00", "1e9", "٣", "9" * 18, "9" * 19, str(2**60), str(2**64), "", "x"]
+    yield from (("copies", value) for value in ("26", "27"))
+    yield from (("keep", value) for value in ("1000", "1001"))
     for name in ("generation", "length", "copies", "keep"):
         yield from ((name, value) for value in numbers)
     yield from (("format", value) for value in ("", "j son", "../json", "x" * 65, "pickle"))
@@ -236,6 +276,106 @@ def test_a_signed_lie_is_a_typed_error_or_what_it_says(path: str, name: str, val
             assert outcome == {"n": 1}
 
 
+def hostile_store(path: str, payload: bytes = b'{"n": 1}', **lies: str) -> None:
+    """Write two copies of one slot, with a digest that agrees, of what it is to claim."""
+    fields = {**TRUE_FIELDS, "length": str(len(payload)), **lies}
+    for copy in "ab":
+        slot = signed(line_of(list(fields.items())), payload, padding=1)
+        damage.overwrite(f"{path}.{copy}0", slot)
+
+
+@pytest.mark.damages
+@pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")
+@pytest.mark.parametrize("name", ["copies", "keep"])
+def test_what_is_claimed_of_copies_and_keep_does_not_bind_a_writer(path: str, name: str) -> None:
+    """The writer's own options stand: 26 copies or 1000 generations are not made of a claim."""
+    hostile_store(path, **{name: {"copies": "26", "keep": "1000"}[name]})
+    with redundict.open(path) as state:
+        state["n"] = 2
+        assert state.sync() == 8
+    assert redundict.load(path) == {"n": 2}
+    assert sorted(os.listdir(os.path.dirname(path))) == [
+        *(f"state.json.{slot}" for slot in ("a0", "a1", "b0", "b1", "lock")),
+    ]
+
+
+class Counting(durable.Disk):
+    """A disk that counts how often a file is opened, and does not wait for the medium."""
+
+    def __init__(self) -> None:
+        self.opened = 0
+
+    def open_read(self, path: str) -> int:
+        """Count it."""
+        self.opened += 1
+        return super().open_read(path)
+
+    def sync_data(self, fd: int) -> None:
+        """Skip it."""
+
+    def sync_all(self, fd: int) -> None:
+        """Skip it."""
+
+    def sync_directory(self, path: str) -> None:
+        """Skip it."""
+
+
+@pytest.mark.damages
+@pytest.mark.xfail(strict=True, reason="repair looks at every slot again for each that is missing")
+def test_repair_is_not_quadratic_in_what_a_trailer_claims_to_keep(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice as many generations claimed cost a repair about twice as many looks."""
+    looks = []
+    for keep in (20, 40):
+        disk = Counting()
+        monkeypatch.setattr(durable, "disk", disk)
+        hostile_store(f"{path}.{keep}", keep=str(keep), parent="a" * 16)
+        redundict.repair(f"{path}.{keep}")
+        looks.append(disk.opened)
+    assert looks[1] < 3 * looks[0]
+
+
+NOT_JSON = {
+    "empty": b"",
+    "list": b"[1]",
+    "null": b"null",
+    "not UTF-8": b'{"a": "\xff"}',
+    "two documents": b'{"n":1}{"n":2}',
+    "cut": b'{"n": 1',
+    "NUL": bytes(300),
+    "pickle": b"\x80\x04}\x94.",
+    "a slot": b"redundict 1 generation=1",
+}
+
+
+@pytest.mark.damages
+@pytest.mark.parametrize("flag", "rwc")
+@pytest.mark.parametrize("payload", NOT_JSON.values(), ids=NOT_JSON)
+def test_a_signed_payload_that_is_not_json_is_refused_and_stays(
+    path: str, payload: bytes, flag: str
+) -> None:
+    """It verifies and cannot be decoded: a `FormatError`, with every slot as it was."""
+    hostile_store(path, payload)
+    before = damage.read(f"{path}.a0"), damage.read(f"{path}.b0")
+    with pytest.raises(redundict.FormatError):
+        redundict.load(path)
+    with pytest.raises(redundict.FormatError) as caught:
+        redundict.open(path, flag)
+    assert (caught.value.path, caught.value.generation) == (path, 7)
+    assert (damage.read(f"{path}.a0"), damage.read(f"{path}.b0")) == before
+
+
+@pytest.mark.damages
+@pytest.mark.xfail(strict=True, reason="load() does not say where; open() does")
+def test_load_says_which_store_cannot_be_decoded(path: str) -> None:
+    """The `FormatError` of `load` names the store and the generation, as that of `open` does."""
+    hostile_store(path, b"[1]")
+    with pytest.raises(redundict.FormatError) as caught:
+        redundict.load(path)
+    assert (caught.value.path, caught.value.generation) == (path, 7)
+
+
 NAMES = st.sampled_from([*FIELDS, "sha256", "later", "Generation", ""])
 VALUES = st.one_of(
     st.sampled_from([*TRUE_FIELDS.values(), "thinned", "=", "é", "\t"]),
@@ -273,19 +413,37 @@ def test_the_structured_trailers_include_one_that_is_accepted() -> None:
 
 
 @pytest.mark.damages
-@pytest.mark.parametrize("claimed", [2**31, 10**18 - 1])
-def test_a_claimed_length_allocates_nothing(path: str, claimed: int) -> None:
+@pytest.mark.parametrize("claimed", [2**31, 10**18 - 1, 2**60])
+@pytest.mark.parametrize(
+    "act",
+    [
+        redundict.load,
+        redundict.open,
+        redundict.repair,
+        lambda path: lost(redundict.check(path)),
+    ],
+    ids=["load", "open", "repair", "check"],
+)
+def test_a_claimed_length_allocates_nothing(
+    path: str, claimed: int, act: Callable[[str], object]
+) -> None:
     """What is read and set aside is bounded by the file, whatever its trailer claims."""
     slot = signed(line_of(list({**TRUE_FIELDS, "length": str(claimed)}.items())), padding=1)
     damage.overwrite(f"{path}.a0", slot)
     tracemalloc.start()
     try:
         with pytest.raises(redundict.LostError):
-            redundict.load(path)
+            act(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 2_000_000
+
+
+def lost(report: redundict.Report) -> None:
+    """Raise what a reader would, where a check only reports."""
+    assert report.state is redundict.StoreState.LOST
+    raise redundict.LostError(report.status)
 
 
 @pytest.mark.damages
@@ -323,6 +481,30 @@ def test_json_nested_100000_deep_is_a_typed_error(
     assert redundict.check(path).generation == 7
     assert cli.main(["show", path]) in (cli.Exit.OK, cli.Exit.DEGRADED)
     assert capfdbinary.readouterr().out == payload
+
+
+@pytest.mark.damages
+@pytest.mark.parametrize("depth", [100, 300, 950, 1000, 3000, 10_000, 30_000])
+@pytest.mark.parametrize("kind", ["list", "dict"])
+def test_at_any_depth_loading_and_saving_fail_with_typed_errors_only(
+    path: str, kind: str, depth: int
+) -> None:
+    """Between what is shallow and what no parser takes, nothing but `FormatError` is raised."""
+    hostile_store(path, nested(kind, depth))
+    outcomes = []
+    for act in (redundict.load, _synced):
+        try:
+            outcomes.append(act(path))
+        except redundict.FormatError:
+            outcomes.append(None)
+    assert redundict.check(path).generation == (outcomes[1] or 7)
+    assert depth > 100 or None not in outcomes
+
+
+def _synced(path: str) -> int:
+    with redundict.open(path) as state:
+        state["more"] = 1
+        return state.sync()
 
 
 @pytest.mark.damages

@@ -43,8 +43,11 @@ has_history = precondition(lambda self: len(self.kept) > 1)
 class StoreMachine(RuleBasedStateMachine):
     """Drives a store; `memory` and `kept` are what it should be.
 
-    `kept` holds, by number, the generations that load, oldest first. `damaged` says that
-    slots of what is lost are still there, `worn` that one copy of the newest is damaged.
+    `kept` holds, by number, the generations that have to load, oldest first, and `ever` what each
+    number was last committed with. `damaged` says that slots of what is lost are still there,
+    `worn` that one copy of the newest is damaged, `resized` that `keep` was changed, so that older
+    generations may load as well. `afresh`: what is in memory is to be committed, even if unchanged.
+    `keeps` is what each generation says of `keep`, which is all that a tool from outside knows.
     """
 
     def __init__(self) -> None:
@@ -55,12 +58,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.state: redundict.RedunDict | None = None
         self.memory: dict[str, Any] = {}
         self.kept: dict[int, dict[str, Any]] = {}
-        self.damaged = self.worn = False
+        self.ever: dict[int, dict[str, Any]] = {}
+        self.keeps: dict[int, int] = {}
+        self.damaged = self.worn = self.resized = self.afresh = False
 
-    @initialize(copies=st.integers(1, 3), keep=st.integers(2, 4))
-    def begin(self, copies: int, keep: int) -> None:
+    @initialize(copies=st.integers(1, 3), keep=st.integers(2, 4), generations=st.integers(0, 4))
+    def begin(self, copies: int, keep: int, generations: int) -> None:
         self.copies, self.keep = copies, keep
         self.open()
+        for number in range(generations):
+            self.change("a", number, 0)
+            self.sync()
 
     def teardown(self) -> None:
         if self.state is not None:
@@ -76,14 +84,17 @@ class StoreMachine(RuleBasedStateMachine):
     def last(self) -> int:
         return max(self.kept, default=0)
 
-    def committed(self, number: int) -> None:
+    def committed(self, number: int, keep: int | None = None) -> None:
         """Note that what is in memory was committed as `number`, if that is a new one."""
         if number in self.kept:
             assert self.kept[number] == self.memory
+            assert not self.afresh
             return
         assert number > self.last
-        self.kept[number] = copy.deepcopy(self.memory)
-        while len(self.kept) > self.keep:
+        self.afresh = False
+        self.kept[number] = self.ever[number] = copy.deepcopy(self.memory)
+        self.keeps[number] = keep or self.keep
+        while len(self.kept) > self.keeps[number]:
             del self.kept[min(self.kept)]
 
     def age(self) -> None:
@@ -100,7 +111,49 @@ class StoreMachine(RuleBasedStateMachine):
         self.memory = copy.deepcopy(self.kept.get(self.last, {}))
         assert self.state == self.memory
         assert self.state.generation == self.last
-        self.worn = False  # opening for writing heals it
+        self.worn = self.afresh = False  # opening for writing heals it
+
+    @is_closed
+    @rule(keep=st.integers(2, 4))
+    def open_with_another_keep(self, keep: int) -> None:
+        self.resized = self.resized or keep != self.keep
+        self.keep = keep
+        self.open()
+
+    @is_closed
+    @rule()
+    def open_afresh(self) -> None:
+        """Flag n: memory is empty, the generations stay, and the next commit is a new one."""
+        self.open()
+        self.crash()
+        self.state = redundict.open(self.path, "n", copies=self.copies, keep=self.keep)
+        self.memory, self.afresh = {}, True
+        assert self.state.generation == self.last
+
+    @is_closed
+    @precondition(lambda self: self.kept)
+    @rule(key=KEYS, value=VALUES)
+    def read_only(self, key: str, value: Any) -> None:
+        """Flag r: the newest is there, and nothing that is done to it reaches the disk."""
+        before = self.bytes_on_disk()
+        with redundict.open(self.path, "r", copies=self.copies, keep=self.keep) as state:
+            assert state == self.kept[self.last]
+            state[key] = value
+            for write in (state.sync, state.rollback):
+                with pytest.raises(redundict.ReadOnlyError):
+                    write()
+        assert self.bytes_on_disk() == before
+
+    @is_closed
+    @precondition(lambda self: not self.kept)
+    @rule(flag=st.sampled_from("rw"))
+    def open_what_is_not_there(self, flag: str) -> None:
+        with pytest.raises(redundict.NotFoundError):
+            redundict.open(self.path, flag, copies=self.copies, keep=self.keep)
+
+    def bytes_on_disk(self) -> dict[str, bytes]:
+        names = [name for name in os.listdir(self.folder) if not name.endswith(".lock")]
+        return {name: damage.read(os.path.join(self.folder, name)) for name in names}
 
     @is_open
     @rule(key=KEYS, value=TREES, size=SIZES)
@@ -120,6 +173,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @is_open
     @rule(key=KEYS)
+    def sync_changes_inside(self, key: str) -> None:
+        """What is nested in a value that stays the same object is committed each time."""
+        for _ in range(2):
+            self.change_inside(key)
+            self.sync()
+
+    @is_open
+    @rule(key=KEYS)
     def delete(self, key: str) -> None:
         for held in (self.state, self.memory):
             assert held is not None
@@ -129,7 +190,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def sync(self) -> None:
         assert self.state is not None
-        unchanged = self.last and self.memory == self.kept[self.last]
+        unchanged = self.last and not self.afresh and self.memory == self.kept[self.last]
         number = self.state.sync()
         assert (number == self.last) == bool(unchanged)
         self.committed(number)
@@ -149,7 +210,7 @@ class StoreMachine(RuleBasedStateMachine):
     def reload(self) -> None:
         assert self.state is not None
         assert self.state.reload() == self.last
-        self.memory = copy.deepcopy(self.kept[self.last])
+        self.memory, self.afresh = copy.deepcopy(self.kept[self.last]), False
 
     @is_open
     @has_history
@@ -166,7 +227,7 @@ class StoreMachine(RuleBasedStateMachine):
     def transaction(self, key: str, value: Any, fails: bool) -> None:
         assert self.state is not None
         self.sync()
-        with pytest.MonkeyPatch.context(), _failing(fails), self.state.transaction():
+        with _failing(fails), self.state.transaction():
             self.state[key] = copy.deepcopy(value)
             if fails:
                 raise DeliberateError
@@ -196,13 +257,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     @is_closed
     @has_history
-    @rule(how=st.sampled_from(["flip", "cut", "empty"]))
-    def damage_the_newest(self, how: str) -> None:
-        """Every copy of the newest is damaged: the one before it loads."""
+    @rule(how=st.sampled_from(["flip", "cut", "empty"]), mended=st.booleans())
+    def damage_the_newest(self, how: str, mended: bool) -> None:
+        """Every copy of the newest is damaged: the one before it loads, perhaps after a repair."""
         for slot in redundict.check(self.path).generations[0].slots:
             self.harm(slot.path, how)
         del self.kept[self.last]
         self.damaged = True
+        if mended:
+            self.repair()
 
     def harm(self, slot: str, how: str) -> None:
         if how == "flip":
@@ -217,13 +280,15 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.kept)
     @rule()
     def repair(self) -> None:
+        last, newest = self.last, self.kept[self.last]
         done = redundict.repair(self.path)
         assert done.report.state is StoreState.HEALTHY
-        if done.committed:
-            self.memory = copy.deepcopy(self.kept[self.last])
-        for generation in reversed(done.report.generations):
-            self.kept.setdefault(generation.number, copy.deepcopy(self.memory))
-        self.kept = {g.number: self.kept[g.number] for g in reversed(done.report.generations)}
+        numbers = sorted(generation.number for generation in done.report.generations)
+        assert numbers[-1] == (done.committed or last)
+        for number in numbers:
+            if number > last:
+                self.ever[number], self.keeps[number] = copy.deepcopy(newest), self.keeps[last]
+        self.kept = {number: self.ever[number] for number in numbers}
         self.damaged = self.worn = False
 
     @is_closed
@@ -232,7 +297,7 @@ class StoreMachine(RuleBasedStateMachine):
     def rollback_from_outside(self) -> None:
         before = sorted(self.kept)[-2]
         self.memory = copy.deepcopy(self.kept[before])
-        self.committed(redundict.rollback(self.path))
+        self.committed(redundict.rollback(self.path), self.keeps[self.last])
         self.worn = False
 
     # --- other processes
@@ -258,7 +323,7 @@ class StoreMachine(RuleBasedStateMachine):
         with pytest.raises(redundict.ConflictError):
             self.state.sync()
         assert self.state.reload() == number
-        self.memory = copy.deepcopy(theirs)
+        self.memory, self.afresh = copy.deepcopy(theirs), False
         self.committed(number)
         self.crash()  # its lock was on the file that is gone
 
@@ -276,11 +341,12 @@ class StoreMachine(RuleBasedStateMachine):
             report = redundict.check(self.path)
             numbers = [generation.number for generation in report.generations]
             assert report.generation == numbers[0] == self.last
-            if not self.damaged and not self.worn:
-                assert sorted(numbers) == sorted(self.kept)
-                assert report.state is StoreState.HEALTHY
-            for number in set(numbers) & self.kept.keys():
-                assert redundict.load(self.path, number) == self.kept[number]
+            assert self.kept.keys() <= set(numbers)
+            if not (self.damaged or self.worn):
+                assert self.resized or sorted(numbers) == sorted(self.kept)
+                assert self.resized or report.state is StoreState.HEALTHY
+            for number in numbers:
+                assert redundict.load(self.path, number) == self.ever[number]
 
     @invariant()
     def memory_is_as_the_program_left_it(self) -> None:

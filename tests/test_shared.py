@@ -1,0 +1,161 @@
+"""`shared=True`: several processes have one store open, none overwrites what it has not seen."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+import redundict
+
+
+def opened(path: str, **options: Any) -> redundict.RedunDict:
+    return redundict.open(path, shared=True, timeout=10, **options)
+
+
+def test_what_another_has_committed_is_not_overwritten(path: str) -> None:
+    """A commit on top of it is a conflict; after a reload, the change can be made again."""
+    one, other = opened(path), opened(path)
+    one["from"] = "one"
+    one.sync()
+    assert other.changed()
+    other["from"] = "other"
+    with pytest.raises(redundict.ConflictError):
+        other.sync()
+    assert redundict.load(path) == {"from": "one"}
+    other.reload()
+    assert not other.changed()
+    assert other == {"from": "one"}
+    other["too"] = "other"
+    other.close()
+    assert redundict.load(path) == {"from": "one", "too": "other"}
+    one.close()  # nothing was changed in it, so there is nothing to conflict
+    assert redundict.load(path) == {"from": "one", "too": "other"}
+
+
+def test_commit_takes_the_newest_state_first(path: str) -> None:
+    """Both changes are there, in whatever order the commits came."""
+    one, other = opened(path), opened(path)
+    assert one.commit(lambda state: state.update(a=1)) == 1
+    assert other.commit(lambda state: state.update(b=2)) == 2
+    assert one.commit(lambda state: state.update(c=3)) == 3
+    assert one == {"a": 1, "b": 2, "c": 3}
+    assert redundict.load(path) == one
+    one.close()
+    other.close()
+
+
+def test_a_function_that_raises_changes_nothing(path: str) -> None:
+    """Neither memory nor disk keeps half of what it did."""
+    with opened(path) as state:
+        state["n"] = 1
+        state.sync()
+
+        def fail(inside: redundict.RedunDict) -> None:
+            inside["n"] = 2
+            raise KeyError
+
+        with pytest.raises(KeyError):
+            state.commit(fail)
+        assert state == {"n": 1}
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_commit_begins_again_when_a_writer_slipped_past_the_lock(path: str) -> None:
+    """Where the lock was lost, the trailers tell, and both changes are kept."""
+    with opened(path) as state:
+        state["n"] = 0
+        state.sync()
+        calls = []
+
+        def change(inside: redundict.RedunDict) -> None:
+            calls.append(dict(inside))
+            if len(calls) == 1:
+                os.remove(f"{path}.lock")
+                with redundict.open(path) as past:
+                    past["past"] = past.generation
+            inside["n"] += 1
+
+        state.commit(change)
+        assert len(calls) == 2
+        assert state == {"n": 1, "past": 1}
+        with pytest.raises(redundict.ConflictError):
+            calls.clear()
+            state.commit(change, retries=0)
+        state.reload()
+    assert redundict.load(path) == {"n": 1, "past": 3}
+
+
+def test_the_lock_is_free_between_commits_and_held_in_a_transaction(path: str) -> None:
+    """A writer of its own gets in between, and waits for a transaction."""
+    with opened(path) as state:
+        state["n"] = 1
+        state.sync()
+        with redundict.open(path) as alone:
+            assert alone == {"n": 1}
+            with pytest.raises(redundict.LockedError):
+                redundict.open(path, shared=True)
+        with state.transaction(), pytest.raises(redundict.LockedError):
+            redundict.open(path)
+
+
+def test_a_reader_is_told_of_changes(path: str) -> None:
+    """Without a lock, and without reading a payload."""
+    with redundict.open(path) as state:
+        state["n"] = 1
+        state.sync()
+        reader = redundict.open(path, "r")
+        assert not reader.changed()
+        state["n"] = 2
+        state.sync()
+        assert reader.changed()
+        reader.reload()
+        assert reader == {"n": 2}
+        assert not reader.changed()
+
+
+WORKER = """
+import os, sys
+import redundict
+with redundict.open(sys.argv[1], shared=True, timeout=60) as state:
+    def count(state):
+        state["n"] = state.get("n", 0) + 1
+    for _ in range(int(sys.argv[2])):
+        state.commit(count)
+        os.write(1, b".")
+"""
+
+
+def test_every_increment_that_returned_is_counted_whoever_is_killed(path: str) -> None:
+    """Four processes count, some are killed and started again: no increment is lost or doubled."""
+    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(redundict.__file__))}
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKER, path, "25"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+        )
+
+    rng, kills, returned = random.Random(3), 0, 0
+    workers = [start() for _ in range(4)]
+    time.sleep(0.5)
+    for worker in workers[:2]:
+        time.sleep(rng.random() / 5)
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGKILL)
+            kills += 1
+        workers.append(start())
+    for worker in workers:
+        out, err = worker.communicate(timeout=60)
+        assert worker.returncode in (0, -signal.SIGKILL), err.decode()
+        returned += len(out)
+    assert returned <= redundict.load(path)["n"] <= returned + kills
+    assert returned >= 100
