@@ -124,6 +124,11 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
     return loaded
 
 
+def claimed(layout: Layout) -> int:
+    """Return the newest number that a trailer claims, 0 if none does; read no payload."""
+    return max((slot.generation for slot in survey.survey(layout)), default=0)
+
+
 def generations(layout: Layout) -> list[Generation]:
     """Verify every slot and return the generations that load, newest first."""
     return slots.generations(survey.survey_verified(layout))

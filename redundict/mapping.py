@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn, Self
 
-from . import durable, errors, loading, serializers, slots, survey
+from . import durable, errors, loading, serializers
 from .closed import closed_class
 from .history import RECENT
 from .integrity import Recovery, not_found, recovery_of
@@ -136,8 +136,7 @@ class RedunDict(dict[Any, Any]):
 
     def changed(self) -> bool:
         """Tell whether somebody else has committed since; read trailers only, take no lock."""
-        newest = next(iter(slots.by_claim(survey.survey(self._layout))), None)
-        return newest is not None and newest.generation != self.generation
+        return loading.claimed(self._layout) not in (0, self.generation)
 
     def commit(self, function: Callable[[Self], object], *, retries: int = 10) -> int:
         """Take the newest state, let `function` change it, commit it; return its generation.
