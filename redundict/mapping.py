@@ -247,7 +247,7 @@ class RedunDict(dict[Any, Any]):
         """Return what a store without a slot starts with: a plain file's content, or nothing."""
         content = plain_file(self.path)
         if content is not None:
-            with self._located():
+            with _located(self._layout):
                 return serializers.read_plain(content, self._serializer)
         if self.flag != "c":
             raise not_found(self.path)
@@ -256,21 +256,8 @@ class RedunDict(dict[Any, Any]):
     def _decoded(self, loaded: Loaded) -> dict[Any, Any]:
         if loaded.survivor and loaded.format != self.format:
             refuse_format(self._layout, loaded.survivor, self.format)
-        with self._located(loaded):
+        with _located(self._layout, loaded):
             return self._serializer.decode(loaded.payload)
-
-    @contextmanager
-    def _located(self, loaded: Loaded | None = None) -> Iterator[None]:
-        """Tell a `FormatError` where it happened."""
-        try:
-            yield
-        except errors.FormatError as error:
-            error.path = self.path
-            error.safe = "nothing was changed"
-            error.action = self._layout.command("show")
-            if loaded and loaded.survivor:
-                error.slot, error.generation = loaded.survivor.name, loaded.generation
-            raise
 
     def _commit(self) -> bytes:
         """Commit the state and return its payload."""
@@ -364,7 +351,8 @@ def load(
         content = plain_file(layout.path)
         if content is None:
             raise not_found(layout.path)
-        return serializers.read_plain(content, serializers.resolve(format or "json"))
+        with _located(layout):
+            return serializers.read_plain(content, serializers.resolve(format or "json"))
     chosen = (
         serializers.by_trailer_name(loaded.format)
         if format is None
@@ -378,7 +366,22 @@ def load(
             safe="nothing was changed, and nothing was decoded",
             action=f"pass format={loaded.format!r}, if you trust who wrote it",
         )
-    return chosen.decode(loaded.payload)
+    with _located(layout, loaded):
+        return chosen.decode(loaded.payload)
+
+
+@contextmanager
+def _located(layout: Layout, loaded: Loaded | None = None) -> Iterator[None]:
+    """Tell a `FormatError` where it happened."""
+    try:
+        yield
+    except errors.FormatError as error:
+        error.path = layout.path
+        error.safe = "nothing was changed"
+        error.action = layout.command("show")
+        if loaded and loaded.survivor:
+            error.slot, error.generation = loaded.survivor.name, loaded.generation
+        raise
 
 
 def refuse_format(layout: Layout, slot: Slot, format: str) -> NoReturn:

@@ -367,7 +367,6 @@ def test_a_signed_payload_that_is_not_json_is_refused_and_stays(
 
 
 @pytest.mark.damages
-@pytest.mark.xfail(strict=True, reason="load() does not say where; open() does")
 def test_load_says_which_store_cannot_be_decoded(path: str) -> None:
     """The `FormatError` of `load` names the store and the generation, as that of `open` does."""
     hostile_store(path, b"[1]")
