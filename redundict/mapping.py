@@ -123,6 +123,7 @@ class RedunDict(dict[Any, Any]):
         If the commit fails, the error is raised and the store stays open, so that nothing is lost:
         mend the cause and close again.
         """
+        self._store.refuse_if_forked()
         with self.lock:
             if self.flag != "r":
                 self.sync()
@@ -267,6 +268,7 @@ class RedunDict(dict[Any, Any]):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Keep other threads out, and other writers; let those in again if the store is shared."""
+        self._store.refuse_if_forked()  # before a lock that no thread of a child can let go of
         with self.lock:
             self._prepare_to_write()
             self._writers += 1

@@ -145,6 +145,17 @@ class Store:
         """Tell whether this is the content of the last commit, in every copy."""
         return self.unchanged(payload, format) and self.ledger.is_complete()
 
+    def refuse_if_forked(self) -> None:
+        """Raise `ForkedError` in a child of the process that took the lock."""
+        if self.lock.inherited:
+            raise errors.ForkedError(
+                "this process is a fork of the one that has the store open for writing",
+                path=self.layout.path,
+                safe="nothing was changed; the parent goes on",
+                action="open the store in this process, once the parent has closed it, or fork "
+                "before it is opened",
+            )
+
     def release(self) -> None:
         """Let go of the lock, with a note of what is known to be on the medium."""
         settled = ""
@@ -163,14 +174,7 @@ class Store:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Let other threads wait; refuse to be entered again by this one (a signal handler)."""
-        if self.lock.inherited:
-            raise errors.ForkedError(
-                "this process is a fork of the one that has the store open for writing",
-                path=self.layout.path,
-                safe="nothing was changed; the parent goes on",
-                action="open the store in this process, once the parent has closed it, or fork "
-                "before it is opened",
-            )
+        self.refuse_if_forked()
         with self._turn:
             if self._busy:
                 raise errors.BusyError(

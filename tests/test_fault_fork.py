@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -119,3 +120,23 @@ def test_a_child_may_read_and_may_open_what_the_parent_has_closed(path: str) -> 
     assert in_a_child(act) == "nothing"
     assert redundict.load(path) == {"n": 2}
     assert reader.reload() == 2
+
+
+@pytest.mark.parametrize("name", ["sync", "close", "reload"])
+def test_a_child_is_not_stuck_on_a_lock_of_its_parent_s_thread(path: str, name: str) -> None:
+    """A thread that held the dict's lock at the fork is not in the child, which is told at once."""
+    state = redundict.open(path)
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with state.lock:
+            held.set()
+            over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    assert in_a_child(lambda: ACTS[name](state)).startswith("ForkedError: ")
+    over.set()
+    thread.join()
+    state.close()
