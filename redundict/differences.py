@@ -8,21 +8,30 @@ to a bounded length here. Knows no stores.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import math
+import operator
 import re
-from collections.abc import Iterable, Iterator
+import reprlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
+from types import NoneType
 from typing import Any, Final
 
 Key = str | int | object
 Path = tuple[Key, ...]
+Pair = tuple[Key, Any, Any]  #: A key, what was there and what is.
 
 _PLAIN_KEY: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 _SHOWN: Final = 60  #: Characters of a value in a line.
-_ALIGNED: Final = 500  #: Items of a list up to which insertions are looked for.
+_SHOWN_PATH: Final = 120  #: Characters of a path.
+_ALIGNED: Final = 500  #: Items of a list, between what is the same, that are aligned.
+_JSON_DEPTH: Final = 200  #: Levels of a value given as JSON; below, as text.
+_JSON_BITS: Final = 14_000  #: Bits of a number given as JSON; Python does not write longer ones.
+_ABSENT: Final[Any] = object()
+_END: Final = (_ABSENT, None, None)
 
 
 class Kind(StrEnum):
@@ -59,19 +68,36 @@ def differences(old: Any, new: Any) -> Iterator[Change]:
     - c: 2
     + d: [3]
     """
-    # A stack of iterators, not of calls: a state may be nested deeper than Python recurses.
-    stack: list[Iterator[Change | tuple[Path, Any, Any]]] = [iter([((), old, new)])]
+    # A stack of iterators, not of calls: a state may be nested deeper than Python recurses. What a
+    # pickle holds may contain itself, or one thing in many places: a pair that is being compared,
+    # or was found to be the same, is not walked again.
+    path: list[Key] = []
+    walked: set[tuple[int, int]] = set()
+    pairs: list[tuple[tuple[int, int], int]] = []
+    stack: list[Iterator[Pair]] = [iter([((), old, new)])]
+    found = 0
     while stack:
-        for found in stack[-1]:
-            if isinstance(found, Change):
-                yield found
-            elif inside := _inside(*found):
-                stack.append(inside)
-                break
-            elif not _is_same(found[1], found[2]):
-                yield Change(found[0], Kind.CHANGED, found[1], found[2])
-        else:
+        key, was, now = next(stack[-1], _END)
+        if key is _ABSENT:
             stack.pop()
+            if pairs:
+                pair, before = pairs.pop()
+                path.pop()
+                if found > before:
+                    walked.discard(pair)
+            continue
+        if was is now or (id(was), id(now)) in walked:
+            continue
+        if inside := _inside(was, now):
+            pair = id(was), id(now)
+            walked.add(pair)
+            pairs.append((pair, found))
+            path.append(key)
+            stack.append(inside)
+        elif not _is_same(was, now):
+            found += 1
+            # The first key is the root's.
+            yield _change((*path, key)[1:], was, now)
 
 
 def line(change: Change) -> str:
@@ -98,6 +124,8 @@ def shown_path(path: Path) -> str:
             text += f".{_cut(key)}" if text else _cut(key)
         else:
             text += f"[{shown(key)}]"
+    if len(text) > _SHOWN_PATH:  # of a deep one, where it begins and where it ends
+        text = f"{text[: _SHOWN_PATH // 2]}...{text[3 - _SHOWN_PATH // 2 :]}"
     return text or "the state"
 
 
@@ -111,7 +139,10 @@ def shown(value: Any) -> str:
         parts = (f"{_brief(k)}: {_brief(v)}" for k, v in value.items())
         return _listed("{", parts, "}")
     if isinstance(value, list | tuple) and value:
-        return _listed("[", (_brief(item) for item in value), "]")
+        opening, closing = "()" if isinstance(value, tuple) else "[]"
+        return _listed(opening, (_brief(item) for item in value), closing)
+    if isinstance(value, set | frozenset) and value:
+        return _listed("{", (_brief(item) for item in value), "}")
     return _brief(value)
 
 
@@ -131,70 +162,95 @@ def as_json(change: Change) -> dict[str, Any]:
 
 def summary(old: dict[Any, Any], new: dict[Any, Any]) -> str:
     """Return how many keys were added, removed and changed, at the top: ``+1 -2 ~3``."""
-    added = sum(key not in old for key in new)
-    removed = sum(key not in new for key in old)
-    changed = sum(
-        next(differences(old[key], new[key]), None) is not None for key in new if key in old
-    )
+    added = removed = changed = 0
+    for _, was, now in _in_dicts(old, new):
+        if was is _ABSENT:
+            added += 1
+        elif now is _ABSENT:
+            removed += 1
+        else:
+            changed += next(differences(was, now), None) is not None
     counts = (("+", added), ("-", removed), ("~", changed))
     return " ".join(f"{sign}{count}" for sign, count in counts if count) or "="
 
 
-def _inside(path: Path, old: Any, new: Any) -> Iterator[Change | tuple[Path, Any, Any]] | None:
+def _change(path: Path, old: Any, new: Any) -> Change:
+    if old is _ABSENT:
+        return Change(path, Kind.ADDED, new=new)
+    if new is _ABSENT:
+        return Change(path, Kind.REMOVED, old=old)
+    return Change(path, Kind.CHANGED, old, new)
+
+
+def _inside(old: Any, new: Any) -> Iterator[Pair] | None:
     """Return what to compare within two dicts or two lists, None if they are neither."""
     if type(old) is type(new) and isinstance(old, dict):
-        return _in_dicts(path, old, new)
+        return _in_dicts(old, new)
     if type(old) is type(new) and isinstance(old, list | tuple):
-        return _in_lists(path, old, new)
+        return _in_lists(old, new)
     return None
 
 
-def _in_dicts(
-    path: Path, old: dict[Any, Any], new: dict[Any, Any]
-) -> Iterator[Change | tuple[Path, Any, Any]]:
+def _in_dicts(old: dict[Any, Any], new: dict[Any, Any]) -> Iterator[Pair]:
     kept = {(type(key), key) for key in new}
     was = {(type(key), key) for key in old}
     for key, value in old.items():
-        if (type(key), key) in kept:
-            yield (*path, key), value, new[key]
-        else:
-            yield Change((*path, key), Kind.REMOVED, old=value)
+        yield key, value, new[key] if (type(key), key) in kept else _ABSENT
     for key, value in new.items():
         if (type(key), key) not in was:
-            yield Change((*path, key), Kind.ADDED, new=value)
+            yield key, _ABSENT, value
 
 
-def _in_lists(
-    path: Path, old: list[Any] | tuple[Any, ...], new: list[Any] | tuple[Any, ...]
-) -> Iterator[Change | tuple[Path, Any, Any]]:
+def _in_lists(old: Sequence[Any], new: Sequence[Any]) -> Iterator[Pair]:
     for low, high, start, end in _stretches(old, new):
         both = min(high - low, end - start)
         for step in range(both):
-            yield (*path, Index(start + step)), old[low + step], new[start + step]
+            yield Index(start + step), old[low + step], new[start + step]
         for at in range(low + both, high):
-            yield Change((*path, Index(at)), Kind.REMOVED, old=old[at])
+            yield Index(at), old[at], _ABSENT
         for at in range(start + both, end):
-            yield Change((*path, Index(at)), Kind.ADDED, new=new[at])
+            yield Index(at), _ABSENT, new[at]
 
 
-def _stretches(old: Any, new: Any) -> Iterable[tuple[int, int, int, int]]:
-    """Return the stretches of two lists that stand for each other and are not the same."""
-    if len(old) == len(new) or max(len(old), len(new)) > _ALIGNED:
-        return [(0, len(old), 0, len(new))]
-    # Without "junk": an item that is there often is as good as any other.
-    matcher = SequenceMatcher(None, _texts(old), _texts(new), autojunk=False)
-    return [(a, b, c, d) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
+def _stretches(old: Sequence[Any], new: Sequence[Any]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the stretches of two lists that stand for each other, be they the same or not."""
+    shorter, low, back = min(len(old), len(new)), 0, 0
+    while low < shorter and _looks(old[low]) == _looks(new[low]):
+        low += 1
+    while back < shorter - low and _looks(old[-1 - back]) == _looks(new[-1 - back]):
+        back += 1
+    high, end = len(old) - back, len(new) - back
+    yield 0, low, 0, low
+    if max(high, end) - low > _ALIGNED:
+        yield low, high, low, end
+    else:
+        was, now = list(map(_looks, old[low:high])), list(map(_looks, new[low:end]))
+        # Without "junk": an item that is there often is as good as any other.
+        for _, a, b, c, d in SequenceMatcher(None, was, now, autojunk=False).get_opcodes():
+            yield low + a, low + b, low + c, low + d
+    yield high, len(old), end, len(new)
 
 
-def _texts(items: Iterable[Any]) -> list[str]:
-    """Return a text for each item that is the same for the same items only."""
-    texts = []
-    for item in items:
-        try:
-            texts.append(f"{type(item).__name__} {item!r}")
-        except RecursionError:
-            texts.append(f"{type(item).__name__} at {id(item)}")
-    return texts
+class _Looks(reprlib.Repr):
+    """A text of bounded length, at a bounded cost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple = 3, 20, 20, 20
+        self.maxstring = self.maxother = 200
+
+
+_LOOKS: Final = _Looks()
+
+
+def _looks(item: Any) -> object:
+    """Return what is the same for items that are; others may share it, so that it only aligns."""
+    if type(item) in (str, int, bool, NoneType):
+        return type(item), item
+    try:
+        return type(item), _LOOKS.repr(item)
+    except Exception:  # noqa: BLE001 - an object of a pickle may show itself in any way
+        return type(item)
 
 
 def _is_same(old: Any, new: Any) -> bool:
@@ -202,10 +258,12 @@ def _is_same(old: Any, new: Any) -> bool:
         return False
     if isinstance(old, float):
         return old == new or (math.isnan(old) and math.isnan(new))
-    try:
-        return bool(old == new)
-    except Exception:  # noqa: BLE001 - an object of a pickle may compare in any way
-        return repr(old) == repr(new)
+    if isinstance(old, set | frozenset):
+        return {(type(item), item) for item in old} == {(type(item), item) for item in new}
+    for same in (operator.eq, lambda one, other: repr(one) == repr(other)):
+        with contextlib.suppress(Exception):  # an object of a pickle may do so in any way
+            return bool(same(old, new))
+    return False  # what cannot be told to be the same is not
 
 
 def _listed(opening: str, parts: Iterator[str], closing: str) -> str:
@@ -223,17 +281,20 @@ def _brief(value: Any) -> str:
     """Return a value as a text, a container as how many items it has."""
     if isinstance(value, dict | list | tuple | set | frozenset) and value:
         count = f"{len(value)} item{'s' if len(value) > 1 else ''}"
+        if isinstance(value, tuple):
+            return f"({count})"
         return f"{{{count}}}" if isinstance(value, dict) else f"[{count}]"
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | bytearray):
         value = value[: _SHOWN + 1]
-    return _cut(_printable(value))
+    return _cut(_printable(value, _SHOWN + 1))
 
 
-def _printable(value: Any) -> str:
+def _printable(value: Any, limit: int | None = None) -> str:
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - likewise; and an int may have too many digits to show
-        return f"<{type(value).__name__}>"
+        text = f"<{type(value).__name__}>"
+    text = text[:limit]
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -241,14 +302,16 @@ def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: Any, depth: int = 0) -> Any:
     """Return a value if JSON holds it as it is, else its text, marked as one."""
-    if value is None or type(value) in (str, bool, int):
+    if value is None or type(value) in (str, bool):
+        return value
+    if type(value) is int and value.bit_length() <= _JSON_BITS:
         return value
     if type(value) is float and math.isfinite(value):
         return value
-    if type(value) is list:
-        return [_jsonable(item) for item in value]
-    if type(value) is dict and all(type(key) is str for key in value):
-        return {key: _jsonable(item) for key, item in value.items()}
-    return {"repr": "".join(itertools.islice(_printable(value), 1000))}
+    if type(value) is list and depth < _JSON_DEPTH:
+        return [_jsonable(item, depth + 1) for item in value]
+    if type(value) is dict and depth < _JSON_DEPTH and all(type(key) is str for key in value):
+        return {key: _jsonable(item, depth + 1) for key, item in value.items()}
+    return {"repr": _printable(value, 1000)}

@@ -19,7 +19,8 @@ from . import damage
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "rescue.md").read_text(encoding="utf-8")
-NEEDED = ("sha256sum", "truncate", "cmp", "sync", "python3")
+NEEDED = ("sha256sum", "cmp", "sync", "python3")
+REPLACE = "Replace a damaged slot"
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, NEEDED)), reason="needs the GNU tools and python3"
@@ -44,9 +45,10 @@ def store(path: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return path
 
 
-def commands(until: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each command of the document and what it is said to print, up to a heading."""
-    text = TEXT[: TEXT.index(f"\n## {until}\n")] if until else TEXT
+def commands(until: str = "", after: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each command of the document and what it is said to print, between two headings."""
+    start = TEXT.index(f"\n## {after}\n") if after else 0
+    text = TEXT[start : TEXT.index(f"\n## {until}\n") if until else None]
     for block in re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         yield from re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
 
@@ -65,9 +67,14 @@ def typed(store: str, command: str) -> str:
     ).stdout
 
 
-def follow(store: str, until: str = "") -> int:
+def files(store: str) -> dict[str, bytes]:
+    """Return what every file beside the store holds."""
+    return {path.name: path.read_bytes() for path in Path(store).parent.iterdir()}
+
+
+def follow(store: str, until: str = "", after: str = "") -> int:
     """Type the commands of the document; return how many printed what it says."""
-    followed = list(commands(until))
+    followed = list(commands(until, after))
     for command, shown in followed:
         printed = typed(store, command)
         expected = re.escape(shown.strip()).replace("DIGEST", "[0-9a-f]{64}")
@@ -78,7 +85,10 @@ def follow(store: str, until: str = "") -> int:
 def test_every_command_prints_what_is_shown_and_the_end_is_healthy(store: str) -> None:
     """From the first copy to the last comparison, and no byte is lost on the way."""
     before = [damage.read(f"{store}.{slot}") for slot in ("a0", "a1", "b0", "b1")]
-    assert follow(store) == TEXT.count("\n$ ") > 10
+    followed = follow(store, until=REPLACE)
+    damage.flip(f"{store}.a0", 5)
+    followed += follow(store, after=REPLACE)
+    assert followed == TEXT.count("\n$ ") > 10
     assert [damage.read(f"{store}.{slot}") for slot in ("a0", "a1", "b0", "b1")] == before
     shutil.rmtree(os.path.join(os.path.dirname(store), "aside"))
     assert redundict.load(store) == {"theme": "pink"}
@@ -111,6 +121,45 @@ def test_rolling_back_by_hand_loads_the_one_before_and_says_so(store: str) -> No
     folder = os.path.dirname(store)
     for name in ("aside", "backup"):
         shutil.rmtree(os.path.join(folder, name))
+
+
+def test_check_says_of_a_rollback_by_hand_what_the_document_says(store: str) -> None:
+    """Until the next save: rolled back, since what is newest may be gone."""
+    follow(store, until="Take the state out")
+    (command,) = [command for command, _ in commands() if "mkdir aside" in command]
+    typed(store, command)
+    assert redundict.check(store).state is redundict.StoreState.ROLLED_BACK
+    (undo,) = [command for command, _ in commands() if command.startswith("cp -a backup/")]
+    typed(store, undo)
+    assert redundict.load(store) == {"theme": "pink"}
+    shutil.rmtree(os.path.join(os.path.dirname(store), "aside"))
+
+
+@pytest.mark.damages
+def test_a_slot_is_not_replaced_by_one_that_does_not_verify(store: str) -> None:
+    """The wrong way round, or with both damaged, the line changes nothing."""
+    damage.flip(f"{store}.b0", 5)
+    before = files(store)
+    line = next(command for command, _ in commands(after=REPLACE))
+    with pytest.raises(subprocess.CalledProcessError):
+        typed(store, line)
+    assert files(store) == before
+    assert redundict.load(store) == {"theme": "pink"}
+
+
+def test_what_was_put_aside_is_not_taken_for_a_slot(store: str) -> None:
+    """The loops list slots only, and what a torn one ends with cannot attack a terminal."""
+    Path(f"{store}.a0.aside-20260102T030405Z").write_bytes(b"old")
+    Path(f"{store}.a1").write_bytes(b"a b \x1b[2J \x1b]0;x\x07 c d e f")
+    for command, _ in commands(until="Take the state out"):
+        printed = typed(store, command)
+        if "for f in" in command:
+            assert "aside" not in printed
+            assert printed.replace("\n", "").isprintable()
+    shutil.rmtree(Path(store).with_name("backup"))
+    redundict.repair(store)
+    for aside in Path(store).parent.glob("*.aside-*"):
+        aside.unlink()
 
 
 def test_moving_one_copy_only_changes_nothing(store: str) -> None:
