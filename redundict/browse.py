@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
 from rich.text import Text
+from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.notifications import SeverityLevel
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Static, TabbedContent, TabPane
 
-from . import differences, errors, integrity, loading, records, recovery, render, serializers
+from . import differences, errors, integrity, records, recovery, render, serializers, survey
 from .integrity import Report
-from .loading import Loaded
-from .slots import COPIES, KEEP, Generation, Layout, StoreState
+from .slots import Generation, StoreState
 from .survey import Folders
 
 COLOURS: Final = {
@@ -32,6 +35,8 @@ COLOURS: Final = {
     StoreState.LOST: "red",
 }
 LINES: Final = 500  #: Of a state or of its changes that are shown: a terminal is no pager.
+WIDTH: Final = 1000  #: Characters of each of them.
+UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running what is stored."
 
 
 class Confirm(ModalScreen[bool]):
@@ -40,7 +45,7 @@ class Confirm(ModalScreen[bool]):
     CSS = """
     Confirm { align: center middle; }
     Confirm > Vertical { width: 80%; height: auto; max-height: 80%; padding: 1 2;
-                         border: thick $warning; background: $surface; }
+                         border: round $warning; background: $surface; }
     Confirm VerticalScroll { height: auto; max-height: 20; margin: 1 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -58,7 +63,7 @@ class Confirm(ModalScreen[bool]):
             yield Label(Text(self._question, style="bold"))
             with VerticalScroll():
                 yield Static(self._changes)
-            yield Label(Text("y  roll back      n  leave it as it is"))
+            yield Label(Text.from_markup("[b]y[/b]  roll back      [b]n[/b]  leave it as it is"))
 
 
 class Browser(App[None]):
@@ -69,6 +74,7 @@ class Browser(App[None]):
     #head { height: auto; padding: 0 1; margin: 0 0 1 0; }
     #generations { width: auto; max-width: 60%; height: 1fr; margin: 0 1 0 0; }
     TabPane { padding: 0 1; }
+    TabPane Static { width: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "roll_back", "Roll back to it"),
@@ -83,14 +89,19 @@ class Browser(App[None]):
     ) -> None:
         super().__init__()
         self._path, self._folders, self._timeout = os.fspath(path), folders, timeout
-        self._layout = Layout.of(self._path, folders or COPIES, KEEP)
         self.report = integrity.check(self._path, folders=folders)
+        self.chosen_digest = ""
 
     def compose(self) -> ComposeResult:
         """Lay out the head, the list, the two tabs and the keys."""
         yield Static(id="head")
         with Horizontal():
-            yield DataTable(id="generations", cursor_type="row", zebra_stripes=True)
+            yield DataTable(
+                id="generations",
+                cursor_type="row",
+                zebra_stripes=True,
+                cursor_foreground_priority="renderable",
+            )
             with TabbedContent():
                 with TabPane("What it changed", id="changes"), VerticalScroll():
                     yield Static(id="changed")
@@ -125,17 +136,20 @@ class Browser(App[None]):
     def action_roll_back(self) -> None:
         """Ask, and commit the chosen generation again."""
         generation = self.chosen
-        if generation is None or generation.number == self.report.generation:
+        newest = next(iter(self.report.generations), None)
+        if generation is None or newest is None or generation.number == newest.number:
             self.notify("Choose an older generation to roll back to.")
             return
-        question = f"Roll back from generation {self.report.generation} to {generation.number}?"
-        changes = self._changes(self.report.generation, generation.number)
+        if [g.number for g in self.report.generations].count(generation.number) > 1:
+            self.notify("The copies hold different states of it: repair the store first.")
+            return
+        question = f"Roll back from generation {newest.number} to {generation.number}?"
 
         def answered(agreed: bool | None) -> None:
             if agreed:
-                self._roll_back(generation.number)
+                self._roll_back(newest.number, generation.number)
 
-        self.push_screen(Confirm(question, changes), answered)
+        self.push_screen(Confirm(question, _changes(newest, generation)), answered)
 
     @property
     def chosen(self) -> Generation | None:
@@ -148,75 +162,84 @@ class Browser(App[None]):
     def _table(self) -> DataTable[Text]:
         return self.query_one("#generations", DataTable)
 
-    def _roll_back(self, to: int) -> None:
+    def _roll_back(self, seen: int, to: int) -> None:
+        """Roll back `to` a generation, if the newest is still the one that was `seen`."""
         try:
-            number = recovery.rollback(self._path, to, folders=self._folders, timeout=self._timeout)
+            with (
+                warnings.catch_warnings(record=True) as met,
+                recovery.prepared_rollback(
+                    self._path, to, folders=self._folders, timeout=self._timeout
+                ) as prepared,
+            ):
+                warnings.simplefilter("always", errors.RedundancyWarning)
+                newest = prepared.newest.generation
+                number = prepared.do() if newest == seen else None
             self._check()
         except (errors.RedundictError, OSError) as error:
             self._tell(error)
-        else:
-            self.notify(f"Committed as generation {number}; roll back again to undo it.")
+            return
+        for warning in met:
+            self._tell(warning.message)
+        if number is None:
+            self.notify(
+                f"Nothing was changed: generation {newest} was committed meanwhile. Choose again.",
+                severity="warning",
+            )
+            return
+        self._table.move_cursor(row=0)
+        self.notify(f"Committed as generation {number}; roll back again to undo it.")
 
     def _check(self) -> None:
         self.report = integrity.check(self._path, folders=self._folders)
         self._fill()
 
     def _fill(self) -> None:
+        chosen = self.chosen_digest
         self.query_one("#head", Static).update(_head(self.report))
         self._table.clear()
         now = datetime.now(UTC)
         for generation in self.report.generations:
             health = records.copies(self.report, generation)
             colour = "green" if set(health.values()) == {"valid"} else "yellow"
-            cells = (
-                str(generation.number),
-                render.age((now - generation.written).total_seconds()),
-                f"{generation.length:,}",
-                " ".join(f"{copy}:{state}" for copy, state in health.items()),
+            self._table.add_row(
+                Text("●", style=colour),
+                Text(str(generation.number), justify="right"),
+                Text(render.age((now - generation.written).total_seconds()), justify="right"),
+                Text(f"{generation.length:,}", justify="right"),
+                Text("  ").join(_copy(letter, state) for letter, state in health.items()),
             )
-            self._table.add_row(Text("●", style=colour), *(Text(cell) for cell in cells))
-        if chosen := self.chosen:
-            self._show(chosen)
+        digests = [generation.digest for generation in self.report.generations]
+        if chosen in digests:
+            self._table.move_cursor(row=digests.index(chosen))
+        if selected := self.chosen:
+            self._show(selected)
 
     def _show(self, generation: Generation) -> None:
-        numbers = [g.number for g in self.report.generations]
-        older = numbers[numbers.index(generation.number) + 1 :]
+        self.chosen_digest = generation.digest
+        older = [g for g in self.report.generations if g.number < generation.number]
+        parents = [g for g in older if g.digest.startswith(generation.parent)]
+        self._read(next(iter(parents + older), None), generation)
+
+    @work(thread=True, exclusive=True)
+    def _read(self, older: Generation | None, generation: Generation) -> None:
+        """Read and compare in a thread, so that the keys go on working; show it if still wanted."""
+        held = _held(generation)
         changed = (
-            self._changes(older[0], generation.number)
+            _changes(older, generation)
             if older
             else Text("There is no older generation to compare it with.", style="dim")
         )
-        self.query_one("#changed", Static).update(changed)
-        self.query_one("#held", Static).update(self._held(generation.number))
+        if self.is_running:
+            self.call_from_thread(self._put, generation.digest, changed, held)
 
-    def _changes(self, old: int, new: int) -> Text:
-        try:
-            before, after = (_decoded(loading.load(self._layout, n)) for n in (old, new))
-        except errors.RedundictError as error:
-            return Text(str(error), style="red")
-        if before is None or after is None:
-            return Text("Not shown: it would have to be unpickled.", style="dim")
-        styles = {"+": "green", "-": "red"}
-        lines = map(differences.line, differences.differences(before, after))
-        shown = itertools.islice(lines, LINES)
-        text = Text("\n").join(Text(line, styles.get(line[0], "")) for line in shown)
-        if next(lines, None) is not None:
-            text.append("\n... and more", style="dim")
-        return text if text.plain else Text("Nothing.", style="dim")
+    def _put(self, digest: str, changed: Text, held: Text) -> None:
+        if digest == self.chosen_digest:  # the cursor may be elsewhere by now
+            self.query_one("#changed", Static).update(changed)
+            self.query_one("#held", Static).update(held)
 
-    def _held(self, number: int) -> Text:
-        try:
-            loaded = loading.load(self._layout, number)
-        except errors.RedundictError as error:
-            return Text(str(error), style="red")
-        lines = render.payload(loaded.payload, loaded.format).splitlines()
-        text = Text("\n".join(line[:1000] for line in lines[:LINES]))
-        if len(lines) > LINES:
-            text.append(f"\n... and {len(lines) - LINES:,} more lines", style="dim")
-        return text
-
-    def _tell(self, error: Exception) -> None:
-        self.notify(str(error), severity="error", markup=False, timeout=10)
+    def _tell(self, met: Warning | Exception | str) -> None:
+        severity: SeverityLevel = "warning" if isinstance(met, Warning) else "error"
+        self.notify(_plain(str(met)), severity=severity, markup=False, timeout=10)
 
 
 def run(path: str, folders: Folders | None = None, timeout: float = 0.0) -> None:
@@ -225,15 +248,73 @@ def run(path: str, folders: Folders | None = None, timeout: float = 0.0) -> None
 
 
 def _head(report: Report) -> Text:
-    head = Text()
-    head.append(report.path, style="bold")
-    head.append(f"\n{report.state}", style=f"bold {COLOURS[report.state]}")
-    head.append(f"  {report.status}")
+    state = Text.assemble((str(report.state), f"bold {COLOURS[report.state]}"), "  ", report.status)
+    lines = [(" store", Text(_plain(report.path), style="bold")), (" state", state)]
     if report.action:
-        head.append(f"\n{report.action}", style="italic")
-    return head
+        lines.append(("action", Text(_plain(report.action), style="italic")))
+    return Text("\n").join(Text.assemble((f"{label}: ", "dim"), text) for label, text in lines)
 
 
-def _decoded(loaded: Loaded) -> dict[object, object] | None:
-    format = serializers.by_trailer_name(loaded.format)
-    return format.decode(loaded.payload) if format else None
+def _copy(letter: str, state: str) -> Text:
+    return Text.assemble(f"{letter}:", (state, "green" if state == "valid" else "bold yellow"))
+
+
+def _changes(old: Generation, new: Generation) -> Text:
+    try:
+        before, after = _decoded(old), _decoded(new)
+    except errors.RedundictError as error:
+        return Text(_plain(str(error)), style="red")
+    if before is None or after is None:
+        return Text(UNREADABLE, style="dim")
+    styles = {"+": "green", "-": "red"}
+    lines = map(differences.line, differences.differences(before, after))
+    shown = [Text(line, styles.get(line[0], "")) for line in itertools.islice(lines, LINES)]
+    left_out = sum(1 for _ in lines)
+    return _bounded(shown or [Text("Nothing.", style="dim")], left_out)
+
+
+def _held(generation: Generation) -> Text:
+    if serializers.by_trailer_name(generation.format) is None:
+        facts = f"{generation.length:,} bytes of {generation.format}, written "
+        facts += f"{render.local(generation.written)}\nsha256 {generation.digest}\n\n"
+        return Text(facts + UNREADABLE)
+    try:
+        lines = render.payload(_payload(generation), generation.format).splitlines()
+    except errors.RedundictError as error:
+        return Text(_plain(str(error)), style="red")
+    return _bounded(map(_cut, lines[:LINES]), len(lines) - LINES)
+
+
+def _bounded(lines: Iterable[Text], left_out: int) -> Text:
+    text = Text("\n").join(lines)
+    if left_out > 0:
+        text.append(f"\n... and {left_out:,} more line{'s' * (left_out > 1)}", style="dim")
+    return text
+
+
+def _cut(line: str) -> Text:
+    text = Text(line[:WIDTH])
+    if len(line) > WIDTH:
+        text.append(f" ... and {len(line) - WIDTH:,} more characters", style="dim")
+    return text
+
+
+def _decoded(generation: Generation) -> dict[object, object] | None:
+    format = serializers.by_trailer_name(generation.format)
+    return format.decode(_payload(generation)) if format else None
+
+
+def _payload(generation: Generation) -> bytes:
+    """Return what the very slots hold that the report found it in: numbers may be ambiguous."""
+    for slot in generation.slots:
+        _, verified = survey.verify(slot)
+        if verified and verified.trailer.digest == generation.digest:
+            return verified.payload
+    raise errors.NoGenerationError(
+        "it is no longer there", path=generation.slots[0].path, action="press c to check again"
+    )
+
+
+def _plain(text: str) -> str:
+    """Return text without what could attack a terminal, or could not be written to it."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
