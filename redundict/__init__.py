@@ -34,6 +34,7 @@ from .errors import (
     TransactionError,
     UnstorableError,
 )
+from .events import Event, EventKind
 from .integrity import Recovery, Report, check
 from .mapping import RedunDict, load
 from .permadict import PermaDict
@@ -51,6 +52,8 @@ __all__ = [
     "CommitError",
     "ConflictError",
     "DivergedError",
+    "Event",
+    "EventKind",
     "Fault",
     "Flaw",
     "ForkedError",

@@ -26,6 +26,9 @@ class _Closed:
     def __exit__(self, *_: object) -> None:
         """Do nothing: it is closed."""
 
+    def __del__(self) -> None:
+        """Do nothing: it is closed."""
+
     def __repr__(self) -> str:
         return f"<closed store {self.path!r}>"
 

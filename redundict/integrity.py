@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass
+from datetime import datetime
 
 from . import durable, errors, slots, survey
 from .loading import Loaded
@@ -40,8 +41,9 @@ class Report:
 class Recovery:
     """What was found wrong on opening, and what was done about it.
 
-    `state` is the store's as it was found. `newest_lost`: an older generation than the newest may
-    have been loaded. `found` maps each bad slot's file name to what was wrong with it, `healed`
+    `state` is the store's as it was found, `generation` what was loaded and `written` when that was
+    committed (UTC; None if nothing was loaded). `newest_lost`: an older generation than the newest
+    may have been loaded. `found` maps each bad slot's file name to what was wrong with it, `healed`
     names those that were rewritten, and `failures` those that could not be, with the reason.
     """
 
@@ -52,6 +54,7 @@ class Recovery:
     healed: tuple[str, ...]
     failures: dict[str, str]
     action: str  #: The command that shows more.
+    written: datetime | None = None
 
     @property
     def newest_lost(self) -> bool:
@@ -180,6 +183,7 @@ def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
         action=loaded.layout.command("check"),
+        written=loaded.survivor.trailer.written if loaded.survivor.trailer else None,
     )
 
 

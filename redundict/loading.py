@@ -36,6 +36,11 @@ class Loaded:
         return self.survivor.generation if self.survivor else 0
 
     @property
+    def digest(self) -> str:
+        """The digest of what was loaded, '' if there is nothing."""
+        return self.survivor.trailer.digest if self.survivor and self.survivor.trailer else ""
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is no slot of any copy: a store that was never written."""
         return all(slot.state is SlotState.MISSING for slot in self.slots)
@@ -124,9 +129,12 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
     return loaded
 
 
-def claimed(layout: Layout) -> int:
-    """Return the newest number that a trailer claims, 0 if none does; read no payload."""
-    return max((slot.generation for slot in survey.survey(layout)), default=0)
+def newest_claim(layout: Layout) -> str:
+    """Return the digest that the newest trailer claims, '' if there is none; read no payload."""
+    for slot in slots.by_claim(survey.survey(layout)):
+        if slot.trailer:
+            return slot.trailer.digest
+    return ""
 
 
 def generations(layout: Layout) -> list[Generation]:

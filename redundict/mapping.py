@@ -1,13 +1,13 @@
 """The dict: a `RedunDict` lives in memory and commits itself with `sync`. Knows no slots.
 
 Reading and changing it is dict's own code at dict's own speed; only `sync`, `close`, `reload`,
-`rollback` and `transaction` reach the store. Invariant: whatever fails, memory is either as the
-caller left it or as the last commit was, never something in between.
+`rollback`, `commit` and `transaction` reach the store. Invariant: whatever fails, memory is either
+as the caller left it or as the last commit was, never something in between.
 
-Threads: `lock` is held while a state is encoded and committed or replaced, and throughout a
-transaction, so that nobody commits what another thread has half changed under it. Changes made
-without it cannot make a commit fail either: where other threads are alive, what is encoded is a
-snapshot (see `snapshot`).
+Threads: `lock` is held while a state is encoded or replaced, and throughout a transaction, so that
+nobody commits what another thread has half changed under it; it is not held while the disk is
+written to. Changes made without it cannot make a commit fail either: where other threads are alive,
+what is encoded is a snapshot (see `snapshots`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from __future__ import annotations
 import copy
 import os
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, Literal, NoReturn, Self, overload
 
-from . import durable, errors, loading, serializers
+from . import durable, errors, lifetime, loading, serializers
 from .closed import closed_class
+from .events import Event, Teller
 from .history import RECENT
 from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
@@ -29,9 +33,11 @@ from .slots import COPIES, KEEP, Generation, Layout, Slot
 from .snapshots import alone, snapshot
 from .store import Store
 from .survey import Folders
+from .writer import Writer
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 FLAGS: Final = ("r", "w", "c", "n")
+_AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.
 
 
 class RedunDict(dict[Any, Any]):
@@ -48,6 +54,14 @@ class RedunDict(dict[Any, Any]):
     loaded. `timeout` is how many seconds to wait for another writer to close. With `shared`, the
     lock is held only while committing, so that several processes may have the store open; what
     they must not overwrite of each other's is noticed (`ConflictError`), see `commit`.
+
+    With `autosync`, a change is committed so many seconds later at the latest, from a background
+    thread; every so often that costs as much as a `sync`. `on_event` is called with an `Event` when
+    damage was found on opening, when a commit is not in every copy, and when one failed in the
+    background; in the thread in which it happened. The logger ``redundict`` is told the same.
+
+    What is unsaved when the interpreter exits is saved. A store that nobody refers to any more is
+    closed; if something in it was unsaved, with a `ResourceWarning`.
 
     Raises `LockedError`, `NotFoundError`, `LostError`, `AccessError`, `FormatError`,
     `DivergedError`, `NewerVersionError`. `recovery` is None, or says what was found damaged.
@@ -71,23 +85,32 @@ class RedunDict(dict[Any, Any]):
         defaults: Mapping[Any, Any] | None = None,
         timeout: float = 0.0,
         shared: bool = False,
+        autosync: float | None = None,
+        on_event: Callable[[Event], object] | None = None,
     ) -> None:
         super().__init__()
         if flag not in FLAGS:
             raise ValueError(f"flag must be one of {', '.join(FLAGS)}, not {flag!r}")
+        if autosync is not None and (autosync <= 0 or flag == "r"):
+            raise ValueError(f"autosync={autosync} needs to be above 0, and a flag other than 'r'")
         self._serializer = serializers.resolve(format)
         self._layout = Layout.of(os.fsdecode(path), copies, keep, history)
-        self._store = Store(self._layout, mode=mode)
+        self._teller = Teller(self._layout.path, on_event)
+        self._writer = Writer(
+            Store(self._layout, mode=mode, degraded=self._teller.degraded),
+            self._serializer.name,
+            self._teller.done,
+            harmless=on_event is None,
+            shared=shared,
+            timeout=timeout,
+        )
         self.lock = threading.RLock()  #: Hold it to change several items as one.
-        self._shared, self._timeout = shared, timeout
-        self._writers = 0  # how deep in calls that hold the store's lock, if it is shared
         self._transactions = 0  # how deep transactions are nested
         self._doomed = False  # one inside them failed
         self.path = self._layout.path
         self.flag = flag
         self.format = self._serializer.name
         self.recovery = None
-        self._must_commit = True  # what is in memory is not what was loaded or committed last
         self._is_whole = True
         if flag != "r":
             self._store.lock.acquire(timeout)
@@ -97,25 +120,43 @@ class RedunDict(dict[Any, Any]):
                 if key not in self:
                     self[key] = copy.deepcopy(value)
         except BaseException:
-            self._store.release()
+            self._writer.release()
             raise
         if shared:
-            self._store.release()
+            self._writer.release()
+        if flag != "r":
+            lifetime.began(self)
+        if autosync:
+            self._writer.repeat(_committing(weakref.ref(self)), autosync)
 
     @property
     def generation(self) -> int:
         """The number of the generation last loaded or committed; 0 before the first."""
         return self._store.generation
 
-    def sync(self) -> int:
+    @overload
+    def sync(self, *, wait: Literal[True] = True) -> int: ...
+
+    @overload
+    def sync(self, *, wait: Literal[False]) -> Future[int]: ...
+
+    def sync(self, *, wait: bool = True) -> int | Future[int]:
         """Commit the state; return its generation once that is durable.
 
         A state that has not changed is not written again. Raises `UnstorableError`, with nothing
         written, if the format cannot hold the state; `CommitError` if no copy could be written,
         `ConflictError` if another writer was here. Warns (`RedundancyWarning`) if a copy failed.
+
+        With ``wait=False`` the state is taken as it is now, and written in the background: returns
+        a future of the generation (`asyncio.wrap_future` makes it awaitable), which gets the errors
+        of the disk; only `UnstorableError` is raised at once. Commits stay in order; one that waits
+        while a newer one comes is left to that, and so is its future. `close` waits for all.
         """
-        self._commit()
-        return self.generation
+        if wait:
+            return self._commit()[1]
+        _, future = self._hand_over()
+        self._writer.commit_soon()
+        return future
 
     def close(self) -> None:
         """Commit the state and let go of the store; do nothing if it is closed already.
@@ -126,18 +167,28 @@ class RedunDict(dict[Any, Any]):
         self._store.refuse_if_forked()
         with self.lock:
             if self.flag != "r":
-                self.sync()
+                self._commit()
             self._release()
 
     def reload(self) -> int:
-        """Take the newest generation from disk in place of what is in memory; return its number."""
-        with self._writing() if self.flag != "r" else self.lock:
-            self._open()
+        """Take the newest generation from disk in place of what is in memory; return its number.
+
+        With flag 'r', only trailers are read where nobody has committed since: memory stays as it
+        is, changes made there by the reader included.
+        """
+        if self.flag != "r":
+            with self._writing():
+                self._open()
+                return self.generation
+        with self.lock:
+            if not self._store.digest or self._store.digest != loading.newest_claim(self._layout):
+                self._open()
             return self.generation
 
     def changed(self) -> bool:
         """Tell whether somebody else has committed since; read trailers only, take no lock."""
-        return loading.claimed(self._layout) not in (0, self.generation)
+        newest = loading.newest_claim(self._layout)
+        return bool(newest) and not self._store.knows(newest)
 
     def commit(self, function: Callable[[Self], object], *, retries: int = 10) -> int:
         """Take the newest state, let `function` change it, commit it; return its generation.
@@ -152,7 +203,7 @@ class RedunDict(dict[Any, Any]):
                 self._open()
                 try:
                     function(self)
-                    return self.sync()
+                    return self._commit()[1]
                 except errors.ConflictError:
                     if retries <= 0:
                         raise
@@ -176,7 +227,6 @@ class RedunDict(dict[Any, Any]):
             loaded = loading.load_locked(self._layout, before)
             state = self._decoded(loaded)
             self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
-            self._must_commit = False
             self._replace(state)
             return self.generation
 
@@ -193,7 +243,7 @@ class RedunDict(dict[Any, Any]):
 
     def _transaction(self) -> Iterator[Self]:
         outermost = self._transactions == 0
-        before = self._commit() if outermost else b""
+        before = self._commit()[0] if outermost else b""
         self._transactions += 1
         try:
             yield self
@@ -223,14 +273,18 @@ class RedunDict(dict[Any, Any]):
         # A copy or a pickle is a plain dict: there is one writer to a store.
         return dict, (dict(self),)
 
+    def __del__(self) -> None:
+        if lifetime.is_open(self):
+            self._abandoned()
+
     def _open(self, *, afresh: bool = False) -> None:
         """Take the newest generation into memory, or what the recipe left; `afresh`: nothing."""
         store, lost = self._store.again(), None
         if self.flag == "r":
             loaded, healed = loading.load(self._layout), None
-            store.generation = loaded.generation
+            store.generation, store.digest = loaded.generation, loaded.digest
         else:
-            self._prepare_to_write()
+            self._refuse_read_only()
             lost = put_lost_aside(self._layout) if afresh else None
             loaded, healed = store.open()
         try:
@@ -239,10 +293,12 @@ class RedunDict(dict[Any, Any]):
         except BaseException:
             self._store.ledger.doubt(store.ledger)
             raise
-        self._store, self._must_commit = store, afresh or loaded.is_empty
+        self._writer.store = store
+        if afresh or loaded.is_empty:
+            store.forget_content()
         self.recovery = lost or recovery_of(loaded, healed)
-        if self.recovery and not self.recovery.complete:
-            errors.warn(str(self.recovery))
+        if self.recovery:
+            self._teller.recovered(self.recovery)
 
     def _starting_state(self) -> dict[Any, Any]:
         """Return what a store without a slot starts with: a plain file's content, or nothing."""
@@ -260,26 +316,29 @@ class RedunDict(dict[Any, Any]):
         with _located(self._layout, loaded):
             return self._serializer.decode(loaded.payload)
 
-    def _commit(self) -> bytes:
-        """Commit the state and return its payload."""
-        with self._writing():
-            return self._commit_held()
+    def _commit(self) -> tuple[bytes, int]:
+        """Commit the state and return its payload and generation."""
+        payload, future = self._hand_over()
+        self._writer.commit_waiting()
+        return payload, future.result()
+
+    def _hand_over(self) -> tuple[bytes, Future[int]]:
+        """Let the state as it is now wait for its commit."""
+        self._refuse_read_only()
+        self._store.refuse_if_forked()  # before a lock that no thread of a child can let go of
+        with self.lock:
+            payload = self._encoded()
+            return payload, self._writer.put(payload)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Keep other threads out, and other writers; let those in again if the store is shared."""
-        self._store.refuse_if_forked()  # before a lock that no thread of a child can let go of
-        with self.lock:
-            self._prepare_to_write()
-            self._writers += 1
-            try:
-                yield
-            finally:
-                self._writers -= 1
-                if self._shared and self._writers == 0:
-                    self._store.release()
+        """Keep other threads out, and other writers."""
+        self._refuse_read_only()
+        self._store.refuse_if_forked()
+        with self.lock, self._writer.turn():
+            yield
 
-    def _commit_held(self) -> bytes:
+    def _encoded(self) -> bytes:
         if not self._is_whole:
             raise errors.BusyError(
                 "an interrupt left the state in memory half replaced",
@@ -288,15 +347,10 @@ class RedunDict(dict[Any, Any]):
                 action="reload()",
             )
         try:
-            payload = self._serializer.encode(self if alone() else snapshot(self))
+            return self._serializer.encode(self if alone() else snapshot(self))
         except errors.FormatError as error:
             error.path = self.path
             raise
-        if self._shared and not self._must_commit and self._store.unchanged(payload, self.format):
-            return payload  # others may have committed since: that is no conflict
-        self._store.commit(payload, self.format, even_if_unchanged=self._must_commit)
-        self._must_commit = False
-        return payload
 
     def _replace(self, state: dict[Any, Any]) -> None:
         self._is_whole = False  # an interrupt in between must not let half of it be committed
@@ -304,12 +358,44 @@ class RedunDict(dict[Any, Any]):
         self.update(state)
         self._is_whole = True
 
+    @property
+    def _store(self) -> Store:
+        return self._writer.store
+
     def _release(self) -> None:
-        self._store.release()
+        lifetime.ended(self)
+        self._writer.stop()
+        self._writer.release()
         self.__class__ = closed_class(type(self))
 
-    def _prepare_to_write(self) -> None:
-        """Do what has to come before the store may be written to."""
+    def _abandoned(self) -> None:
+        """Close what nobody refers to any more; say so if something in it was not saved."""
+        try:
+            is_saved = self._store.unchanged(self._encoded(), self.format)
+        except errors.FormatError:
+            is_saved = False
+        try:
+            if not is_saved:
+                text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
+                warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
+        finally:
+            RedunDict.__exit__(self)
+
+    def _at_exit(self) -> None:
+        """Save what is unsaved; whoever runs after this may still go on."""
+        if not self.lock.acquire(timeout=_AT_EXIT):
+            raise TimeoutError(f"{self.path}: a thread holds its lock, and may be changing it")
+        try:
+            self._commit()
+            self._writer.release()
+        finally:
+            self.lock.release()
+
+    def _in_child(self) -> None:
+        self.lock = threading.RLock()
+        self._writer.begin_alone()
+
+    def _refuse_read_only(self) -> None:
         if self.flag == "r":
             raise errors.ReadOnlyError(
                 "it was opened with flag 'r'",
@@ -317,11 +403,6 @@ class RedunDict(dict[Any, Any]):
                 safe="nothing was changed",
                 action="open it with flag 'w' to write",
             )
-        # Shared, or the recipe's after close(). Who committed meanwhile is noticed at the commit.
-        if not self._store.lock.held:
-            self._store.lock.acquire(self._timeout)
-            if self._store.lock.settled != self._store.ledger.note():
-                self._store.ledger.unsettle()
 
     def _refuse_doomed(self) -> None:
         if self._doomed:
@@ -370,6 +451,20 @@ def load(
         )
     with _located(layout, loaded):
         return chosen.decode(loaded.payload)
+
+
+def _committing(state: weakref.ref[RedunDict]) -> Callable[[], None]:
+    """Return what hands a store's state over, as long as that is there and open."""
+
+    def hand_over() -> None:
+        present = state()
+        if present is None:
+            return
+        with present.lock:  # nobody closes it in between
+            if lifetime.is_open(present):
+                present._hand_over()  # noqa: SLF001 - of the class, but must not keep it alive
+
+    return hand_over
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from . import errors
+from . import errors, lifetime
 from .mapping import RedunDict
 
 
@@ -43,7 +43,7 @@ class PermaDict(RedunDict):
             self._release()
             raise
 
-    def sync(self) -> int:
+    def sync(self) -> int:  # type: ignore[override]  # the recipe's, without options
         """Commit the state, as `RedunDict.sync`; with flag 'r', do nothing."""
         if self.flag == "r" or self._is_saved():
             return self.generation
@@ -67,7 +67,8 @@ class PermaDict(RedunDict):
         return self._store.holds(self._serializer.encode(self), self.format)
 
     def _release(self) -> None:
-        self._store.release()
+        lifetime.ended(self)
+        self._writer.release()
 
     def _starting_state(self) -> dict[Any, Any]:
         try:

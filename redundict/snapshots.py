@@ -9,12 +9,19 @@ one that changes its size. That the containers agree with each other is what a t
 from __future__ import annotations
 
 import threading
-from typing import Any
+import weakref
+from typing import Any, Final
+
+#: Threads that change no state.
+harmless: Final[weakref.WeakSet[threading.Thread]] = weakref.WeakSet()
 
 
 def alone() -> bool:
     """Tell whether there is no other thread that could change anything."""
-    return threading.active_count() == 1
+    if threading.active_count() == 1:
+        return True
+    others = set(threading.enumerate()) - {threading.current_thread()}
+    return others <= set(harmless)
 
 
 def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:

@@ -14,8 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -41,22 +40,29 @@ class Healed:
 class Store:
     """The slots of one store, for writing: take `lock` first, then `open`, then `commit`."""
 
-    def __init__(self, layout: Layout, *, mode: int | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        mode: int | None = None,
+        degraded: Callable[[str], object] = errors.warn,
+    ) -> None:
         self.layout = layout
+        self._degraded = degraded  # is told, in a sentence, what is not in every copy
         self.lock = WriterLock(layout.lock_path, layout.path, mode)
         self.generation = 0  #: The last one loaded or committed.
+        self.digest = ""  #: Its digest.
         self._mode = mode
         self.ledger = Ledger(layout)
         self._content: tuple[bytes, str] | None = None  # payload digest and format of `generation`
         self._number = 0  # the highest that verified, or that this process tried to write
         self._started = 0  # the generation that was there when the program opened the store
-        self._turn = threading.RLock()
         self._busy = False
 
     def again(self) -> Store:
         """Return a store to be opened anew in this one's place, with what must not be forgotten."""
-        anew = Store(self.layout, mode=self._mode)
-        anew.lock, anew._number, anew._turn = self.lock, self._number, self._turn
+        anew = Store(self.layout, mode=self._mode, degraded=self._degraded)
+        anew.lock, anew._number = self.lock, self._number
         anew._started = self._started
         anew.ledger = self.ledger.again()
         return anew
@@ -71,7 +77,7 @@ class Store:
         with self._alone():
             loaded = loading.load_locked(self.layout, distrusted=self.ledger.places.keys())
             self.ledger.enter(loaded)
-            self.generation = loaded.generation
+            self.generation, self.digest = loaded.generation, loaded.digest
             self._started = self._started or loaded.generation
             self._number = max(self._number, loaded.generation)
             if loaded.survivor is None:
@@ -133,13 +139,22 @@ class Store:
                     failures[place.slot.path] = error
             if len(failures) == self.layout.copies:
                 raise self._failed(failures, survivor)
-            self.generation, self._content = self._number, content
+            self.generation, self.digest = self._number, sealed.digest
+            self._content = content
             self._warn(failures)
             return self.generation
+
+    def forget_content(self) -> None:
+        """Let the next commit write, whatever its content: memory is not what was loaded."""
+        self._content = None
 
     def unchanged(self, payload: bytes, format: str) -> bool:
         """Tell whether this is the content that was loaded or committed last."""
         return (hashlib.sha256(payload).digest(), format) == self._content
+
+    def knows(self, digest: str) -> bool:
+        """Tell whether a generation was there on opening, or is this process's own."""
+        return digest == self.digest or digest in self.ledger.known
 
     def holds(self, payload: bytes, format: str) -> bool:
         """Tell whether this is the content of the last commit, in every copy."""
@@ -173,22 +188,21 @@ class Store:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let other threads wait; refuse to be entered again by this one (a signal handler)."""
+        """Refuse to be entered again: by a signal handler, since threads take turns (`Writer`)."""
         self.refuse_if_forked()
-        with self._turn:
-            if self._busy:
-                raise errors.BusyError(
-                    "it is in the middle of a commit, which a signal handler or a method of a "
-                    "value in it interrupted to commit again",
-                    path=self.layout.path,
-                    safe="nothing was changed",
-                    action="commit after the interrupted commit has returned",
-                )
-            self._busy = True
-            try:
-                yield
-            finally:
-                self._busy = False
+        if self._busy:
+            raise errors.BusyError(
+                "it is in the middle of a commit, which a signal handler or a method of a value in "
+                "it interrupted to commit again",
+                path=self.layout.path,
+                safe="nothing was changed",
+                action="commit after the interrupted commit has returned",
+            )
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     def _settle(self) -> Slot | None:
         """Put the survivor on the medium before anything that loads is overwritten; return it.
@@ -303,7 +317,7 @@ class Store:
 
     def _warn(self, failures: Failures) -> None:
         if failures:
-            errors.warn(
+            self._degraded(
                 f"{self.layout.path}: generation {self.generation} is durable, but not in every "
                 f"copy ({_listed(failures)}). The next sync() tries again."
             )

@@ -65,7 +65,7 @@ def opened(fs: FakeFilesystem) -> Iterator[Open]:
 
         def open_it(*args: Any, **options: Any) -> RedunDict:
             state = redundict.open(*args, **options)
-            stack.callback(state._store.lock.release)
+            stack.callback(damage.kill, state)
             return state
 
         yield open_it

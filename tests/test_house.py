@@ -13,14 +13,14 @@ SOURCE = Path(redundict.__file__).parent
 #: From the ground up; a module imports only from lines below its own.
 FLOORS = [
     {"errors", "history", "differences", "snapshots"},
-    {"trailer", "durable", "serializers", "locking", "closed"},
+    {"trailer", "durable", "serializers", "locking", "closed", "lifetime"},
     {"slots"},
     {"survey"},
     {"loading"},
     {"ledger"},
     {"store"},
-    {"integrity"},
-    {"sweep", "exits"},
+    {"integrity", "writer"},
+    {"sweep", "exits", "events"},
     {"recovery"},
     {"mapping"},
     {"permadict", "importing", "records", "progress"},

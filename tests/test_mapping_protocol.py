@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import redundict
+from redundict import lifetime
 
 mapping_tests = pytest.importorskip("test.mapping_tests", reason="this Python lacks its tests")
 
@@ -24,6 +25,7 @@ class Anywhere(redundict.RedunDict):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(self.folder / f"state{next(self.numbers)}.json")
         self.update(*args, **kwargs)
+        lifetime.ended(self)  # it is dropped with whatever the tests put there
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -242,7 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """The process is gone, and its lock with it; what was not synced is lost."""
         assert self.state is not None
-        self.state._store.lock.release()
+        damage.kill(self.state)
         self.state = None
 
     @is_closed

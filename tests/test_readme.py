@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import inspect
 import io
@@ -121,6 +122,7 @@ def test_every_name_of_the_package_on_the_page_exists() -> None:
     names |= set(re.findall(r"`(\w+(?:Error|Warning))`", README))
     names |= set(re.findall(r"^from redundict import (\w+)$", README, re.MULTILINE))
     assert len(names) > 15
+    names -= set(dir(builtins))
     assert names <= set(redundict.__all__)
 
 

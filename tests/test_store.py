@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import signal
-import threading
 from typing import Any
 
 import pytest
@@ -205,22 +204,6 @@ def test_a_failed_copy_is_warned_of_and_tried_again(
             assert damage.read(path + ".a1") != damage.read(path + ".b1")
         assert state.sync() == 2
     assert damage.read(path + ".a1") == damage.read(path + ".b1")
-
-
-def test_commits_from_several_threads_are_one_after_the_other(path: str) -> None:
-    """Threads that share a store each get their own number, and the store stays whole."""
-    store = writer(path)
-    numbers: list[int] = []
-
-    def work(name: int) -> None:
-        numbers.extend(store.commit(b"%d %d" % (name, n), "json") for n in range(10))
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(numbers) == list(range(1, 41))
 
 
 def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,8 @@ def traced(path: str, copies: int) -> tuple[str, str]:
     assert done.returncode == 0, done.stderr
     with open(trace) as file:
         text = file.read()
-    return text.split("=begin=")[1].split("=unchanged=")[0], text.split("=unchanged=")[1]
+    ten, _, rest = text.split("=begin=")[1].partition("=unchanged=")
+    return ten, rest.partition("=end=")[0]
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])

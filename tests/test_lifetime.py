@@ -1,0 +1,216 @@
+"""Stores that nobody closes: at the interpreter's exit, dropped, in a child of fork."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import redundict
+
+from . import damage
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in an interpreter of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "import redundict, sys, os\n" + program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("options", ["", ", shared=True", ", autosync=100"])
+def test_what_is_unsaved_at_exit_is_saved(path: str, options: str) -> None:
+    """A program that ends without closing its stores loses nothing, and says nothing."""
+    done = run(
+        f"""
+state = redundict.open(sys.argv[1]{options}); state["n"] = [1]; state.sync(); state["n"].append(2)
+other = redundict.open(sys.argv[1] + "2"{options}); other["m"] = 1; other.sync(wait=False)
+""",
+        path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert redundict.load(path) == {"n": [1, 2]}
+    assert redundict.load(path + "2") == {"m": 1}
+    redundict.open(path).close()
+
+
+def test_it_is_saved_after_an_exception_too(path: str) -> None:
+    """A program that dies of an error of its own has its last state saved."""
+    done = run('state = redundict.open(sys.argv[1]); state["n"] = 1; 1 / 0', path)
+    assert done.returncode == 1
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_what_cannot_be_saved_at_exit_is_said_and_the_others_are_saved(path: str) -> None:
+    """One store with an item that JSON cannot hold does not cost another its state."""
+    done = run(
+        """
+one = redundict.open(sys.argv[1] + "1"); one["n"] = {1}
+two = redundict.open(sys.argv[1]); two["n"] = 1
+""",
+        path,
+    )
+    assert "not storable as json" in done.stderr
+    assert "state['n']" in done.stderr
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_handlers_that_run_later_can_still_use_the_store(path: str) -> None:
+    """What an `atexit` handler of the application changes and syncs after ours is saved."""
+    done = run(
+        """
+import atexit, importlib
+for name in [n for n in sys.modules if n.split(".")[0] == "redundict"]: del sys.modules[name]
+def last(): state["n"] = 2; state.sync(); state["n"] = 3; state.sync(wait=False).result(10)
+atexit.register(last)  # before redundict registers its own, so it runs after that
+redundict = importlib.import_module("redundict")
+state = redundict.open(sys.argv[1]); state["n"] = 1
+""",
+        path,
+    )
+    assert done.stderr == ""
+    assert redundict.load(path) == {"n": 3}
+
+
+def test_a_thread_in_a_transaction_does_not_hold_up_the_exit(path: str) -> None:
+    """A lock that a daemon thread never lets go of is an error after a while, and no deadlock."""
+    done = run(
+        """
+import threading, redundict.mapping
+redundict.mapping._AT_EXIT = 0.2
+state = redundict.open(sys.argv[1]); state["n"] = 1; state.sync(); state["n"] = 2
+def hold():
+    with state.lock:
+        held.set(); threading.Event().wait()
+held = threading.Event()
+threading.Thread(target=hold, daemon=True).start(); held.wait()
+""",
+        path,
+    )
+    assert "holds its lock" in done.stderr
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_a_store_that_is_dropped_unsaved_warns_and_is_saved(path: str) -> None:
+    """The warning names the store; what was in it is on disk, and the store is free."""
+    state = redundict.open(path)
+    state["n"] = 1
+    with pytest.warns(ResourceWarning, match=r"state\.json was not closed"):
+        del state
+        gc.collect()
+    with redundict.open(path) as again:
+        assert again == {"n": 1}
+
+
+def test_a_store_that_is_dropped_saved_does_not_warn(path: str) -> None:
+    """Where nothing is missing there is nothing to warn of; the lock is let go of."""
+    state = redundict.open(path)
+    state["n"] = 1
+    state.sync()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del state
+        gc.collect()
+    redundict.open(path).close()
+
+
+def test_a_store_in_a_cycle_is_saved_when_it_is_collected(path: str) -> None:
+    """The state is still whole when the collector comes for it."""
+
+    class Application:
+        def __init__(self) -> None:
+            self.state = redundict.open(path, on_event=self.told)
+            self.state["n"] = [1]
+
+        def told(self, event: redundict.Event) -> None:
+            raise AssertionError(event)
+
+    Application()
+    with pytest.warns(ResourceWarning):
+        gc.collect()
+    assert redundict.load(path) == {"n": [1]}
+
+
+def test_a_store_whose_opening_failed_is_dropped_in_silence(path: str) -> None:
+    """What was never open has nothing to save."""
+    with redundict.open(path), pytest.raises(redundict.LockedError):
+        redundict.open(path)
+    gc.collect()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("options", ["", ", shared=True", ", autosync=100"])
+def test_the_exit_of_a_child_writes_nothing_of_its_parent(path: str, options: str) -> None:
+    """A child that changes what it inherited and exits in good order leaves every byte alone."""
+    done = run(
+        f"""
+import warnings; warnings.simplefilter("ignore")
+state = redundict.open(sys.argv[1]{options}); state["n"] = 1; state.sync(wait=False).result(10)
+if os.fork() == 0:
+    state["n"] = 2
+    sys.exit()
+assert os.wait()[1] == 0
+print(redundict.load(sys.argv[1]))
+state["n"] = 3
+""",
+        path,
+    )
+    assert (done.stdout, done.stderr) == ("{'n': 1}\n", "")
+    assert redundict.load(path) == {"n": 3}
+    assert redundict.check(path).generation == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_may_write_a_shared_store_whatever_its_parent_was_doing(path: str) -> None:
+    """Threads of the parent that held its locks at the fork do not hold those of the child."""
+    done = run(
+        """
+import threading, warnings; warnings.simplefilter("ignore")
+state = redundict.open(sys.argv[1], shared=True, timeout=10); state["n"] = 0; state.sync()
+def hold():
+    with state.lock, state._writer._turn, state._writer._wakeup:
+        held.set(); threading.Event().wait()
+held = threading.Event()
+threading.Thread(target=hold, daemon=True).start(); held.wait()
+if os.fork() == 0:
+    state.commit(lambda it: it.update(n=it["n"] + 1))
+    os._exit(0)
+assert os.wait()[1] == 0
+print(redundict.load(sys.argv[1])); sys.stdout.flush()
+os._exit(0)
+""",
+        path,
+    )
+    assert (done.stdout, done.stderr) == ("{'n': 1}\n", "")
+
+
+def test_a_recipe_store_that_was_closed_is_not_saved_behind_its_back(path: str) -> None:
+    """The recipe's dict lives on after `close`; what is changed then is saved by `sync` alone."""
+    state = redundict.PermaDict(path)
+    state["n"] = 1
+    state.close()
+    state["n"] = 2
+    del state
+    gc.collect()
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_a_killed_writer_saves_nothing(path: str, tmp_path: Path) -> None:
+    """What the tests call a kill is one: the last commit stands, and nothing newer."""
+    state = redundict.open(path)
+    state["n"] = 1
+    state.sync()
+    state["n"] = 2
+    damage.kill(state)
+    del state
+    gc.collect()
+    assert redundict.load(path) == {"n": 1}

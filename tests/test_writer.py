@@ -1,0 +1,396 @@
+"""Commits in the background: in order, merged, never torn, and their errors told."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+import redundict
+from redundict import durable, loading
+from redundict.slots import Layout
+from redundict.store import Store
+from redundict.writer import Writer
+
+
+class SlowDisk(durable.Disk):
+    """A disk of which every sync waits until it is let through, or fails."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.reached = threading.Event()
+        self.error: int | None = None
+
+    def _wait(self) -> None:
+        self.reached.set()
+        assert self.gate.wait(20)
+        if self.error is not None:
+            raise OSError(self.error, "no")
+
+    def sync_all(self, fd: int) -> None:
+        self._wait()
+        super().sync_all(fd)
+
+    def sync_data(self, fd: int) -> None:
+        self._wait()
+        super().sync_data(fd)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
+    """Return a disk that lets everything through until its gate is cleared."""
+    slow = SlowDisk()
+    slow.gate.set()
+    monkeypatch.setattr(durable, "disk", slow)
+    yield slow
+    slow.gate.set()
+
+
+def hold(disk: SlowDisk) -> None:
+    disk.gate.clear()
+    disk.reached.clear()
+
+
+def background_threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("redundict ")]
+
+
+def saved(path: str) -> dict[Any, Any] | None:
+    try:
+        return redundict.load(path)
+    except redundict.NotFoundError:
+        return None
+
+
+def eventually(is_so: Callable[[], object]) -> None:
+    until = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_sync_that_nobody_waits_for_takes_the_state_now(path: str, disk: SlowDisk) -> None:
+    """What is changed after the call is not in that generation, though it was not written yet."""
+    with redundict.open(path) as state:
+        state["n"] = [1]
+        state.sync()
+        hold(disk)
+        state["n"].append(2)
+        future = state.sync(wait=False)
+        assert disk.reached.wait(10)
+        state["n"].append(3)
+        assert not future.done()
+        disk.gate.set()
+        number = future.result(10)
+        assert number == 2
+        assert redundict.load(path) == {"n": [1, 2]}
+    assert redundict.load(path) == {"n": [1, 2, 3]}
+
+
+def test_those_overtaken_are_merged_and_answered(path: str, disk: SlowDisk) -> None:
+    """Of ten that wait behind one, the newest is written, and all ten know its generation."""
+    with redundict.open(path) as state:
+        state["n"] = -1
+        state.sync()
+        hold(disk)
+        state["n"] = 0
+        first = state.sync(wait=False)
+        assert disk.reached.wait(10)
+        futures = []
+        for state["n"] in range(1, 11):
+            futures.append(state.sync(wait=False))
+        disk.gate.set()
+        assert first.result(10) == 2
+        assert {future.result(10) for future in futures} == {3}
+        assert redundict.load(path) == {"n": 10}
+
+
+def test_a_sync_that_waits_comes_after_those_that_nobody_waited_for(
+    path: str, disk: SlowDisk
+) -> None:
+    """Whoever writes, what is on disk in the end is the state that was taken last."""
+    with redundict.open(path) as state:
+        for n in range(200):
+            state["n"] = n
+            if n % 3:
+                state.sync(wait=False)
+            else:
+                number = state.sync()
+                assert number == state.generation
+                assert redundict.load(path) == {"n": n}
+    assert redundict.load(path) == {"n": 199}
+
+
+def test_commits_from_several_threads_are_one_after_the_other(path: str) -> None:
+    """Threads that put states in order get growing numbers, and the last one is the newest."""
+    store = Store(Layout.of(path, 2, 2))
+    store.lock.acquire()
+    store.open()
+    writer = Writer(store, "json", [].append)
+    lock, states, futures = threading.Lock(), iter(range(200)), []
+
+    def work() -> None:
+        for _ in range(50):
+            with lock:
+                n = next(states)
+                futures.append((n, writer.put(b"%d" % n)))
+            writer.commit_waiting()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    numbers = [future.result(10) for _, future in sorted(futures, key=lambda pair: pair[0])]
+    assert numbers == sorted(numbers)
+    assert redundict.check(path).generation == numbers[-1]
+    writer.release()
+    assert loading.load(Layout.of(path, 2, 2)).payload == b"199"
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+def test_errors_reach_the_future_and_the_callback(path: str, disk: SlowDisk, error: int) -> None:
+    """A full disk is told to who asked and to the application; once mended, nothing is missing."""
+    events: list[redundict.Event] = []
+    with redundict.open(path, on_event=events.append) as state:
+        state["n"] = 1
+        state.sync()
+        disk.error = error
+        state["n"] = 2
+        with pytest.raises(redundict.CommitError) as caught:
+            state.sync(wait=False).result(10)
+        assert caught.value.path == path
+        eventually(lambda: events)
+        assert [event.kind for event in events] == [redundict.EventKind.FAILED]
+        assert events[0].error is caught.value
+        disk.error = None
+        state.sync()
+        assert redundict.load(path) == {"n": 2}
+
+
+def test_what_cannot_be_stored_is_refused_at_once(path: str) -> None:
+    """The state is taken in the calling thread, so what is wrong with it is raised there."""
+    with redundict.open(path) as state:
+        state["n"] = {1}
+        with pytest.raises(redundict.UnstorableError, match=r"state\['n'\]"):
+            state.sync(wait=False)
+        del state["n"]
+
+
+def test_a_failed_background_commit_is_tried_again_by_close(path: str, disk: SlowDisk) -> None:
+    """A future that nobody looked at loses nothing: `close` commits the state, or raises."""
+    state = redundict.open(path)
+    state["n"] = 1
+    state.sync()
+    state["n"] = 2
+    disk.error = errno.ENOSPC
+    failed = state.sync(wait=False)
+    assert isinstance(failed.exception(10), redundict.CommitError)
+    with pytest.raises(redundict.CommitError):
+        state.close()
+    disk.error = None
+    state.close()
+    assert redundict.load(path) == {"n": 2}
+
+
+def test_close_waits_for_what_was_handed_over(path: str, disk: SlowDisk) -> None:
+    """When `close` returns, every future is answered, and the thread ends."""
+    state = redundict.open(path)
+    state.sync()
+    hold(disk)
+    state["n"] = 1
+    future = state.sync(wait=False)
+    assert disk.reached.wait(10)
+    threading.Timer(0.05, disk.gate.set).start()
+    state.close()
+    assert future.result(0.5) == 2
+    assert redundict.load(path) == {"n": 1}
+    eventually(lambda: not background_threads())
+
+
+@pytest.mark.parametrize("act", ["reload", "rollback", "transaction", "commit"])
+def test_what_was_handed_over_is_committed_before_anything_else(
+    path: str, disk: SlowDisk, act: str
+) -> None:
+    """Nothing that replaces the state gives up what `sync` was already asked to save."""
+    with redundict.open(path, keep=6) as state:
+        state["n"] = 1
+        state.sync()
+        hold(disk)
+        state["n"] = 2
+        state.sync(wait=False)
+        assert disk.reached.wait(10)
+        state["n"] = 3
+        future = state.sync(wait=False)
+        threading.Timer(0.05, disk.gate.set).start()
+        if act == "reload":
+            state.reload()
+            assert state == {"n": 3}
+        elif act == "rollback":
+            state.rollback()
+            assert state == {"n": 2}
+        elif act == "transaction":
+            with state.transaction():
+                assert redundict.load(path) == {"n": 3}
+        else:
+            state.commit(lambda it: it.update(n=it["n"] + 1))
+            assert state == {"n": 4}
+        assert future.result(0) == 3
+        assert redundict.load(path, 3) == {"n": 3}
+
+
+def test_a_future_that_is_cancelled_is_not_answered_and_the_state_is_saved(
+    path: str, disk: SlowDisk
+) -> None:
+    """To cancel is to be told nothing; what was to be saved is saved."""
+    with redundict.open(path) as state:
+        state.sync()
+        hold(disk)
+        state["n"] = 1
+        state.sync(wait=False)
+        assert disk.reached.wait(10)
+        state["n"] = 2
+        futures = [state.sync(wait=False), state.sync(wait=False)]
+        assert futures[0].cancel()
+        disk.gate.set()
+        futures[1].result(10)
+        assert redundict.load(path) == {"n": 2}
+
+
+def test_a_future_may_call_back_into_the_store(path: str) -> None:
+    """A callback that changes the state and saves it meets no lock that waits for itself."""
+    with redundict.open(path) as state:
+        done = threading.Event()
+
+        def again(_: Future[int]) -> None:
+            with state.transaction():
+                state["called"] = True
+            done.set()
+
+        for state["n"] in range(50):
+            state.sync(wait=False).add_done_callback(again)
+            with state.lock:
+                state["m"] = state["n"]
+        assert done.wait(10)
+        state.sync()
+    assert redundict.load(path) == {"called": True, "n": 49, "m": 49}
+
+
+def test_asyncio_can_wait_for_a_commit(path: str) -> None:
+    """A coroutine awaits the disk without holding up the event loop."""
+
+    async def main() -> int:
+        with redundict.open(path) as state:
+            state["n"] = 1
+            return await asyncio.wrap_future(state.sync(wait=False))
+
+    assert asyncio.run(main()) == 1
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_an_unchanged_state_writes_nothing_in_the_background(path: str) -> None:
+    """As with `sync`: the answer is the generation that holds it."""
+    with redundict.open(path) as state:
+        state["n"] = 1
+        assert state.sync() == state.sync(wait=False).result(10) == 1
+
+
+def test_shared_stores_are_written_in_the_background_too(path: str) -> None:
+    """The lock is held only while the background commits; a conflict reaches the future."""
+    with redundict.open(path, shared=True) as one, redundict.open(path, shared=True) as two:
+        one["a"] = 1
+        assert one.sync(wait=False).result(10) == 1
+        two["b"] = 1
+        with pytest.raises(redundict.ConflictError):
+            two.sync(wait=False).result(10)
+        two.reload()
+        two["b"] = 2
+        assert two.sync(wait=False).result(10) == 2
+        one.reload()
+    assert redundict.load(path) == {"a": 1, "b": 2}
+
+
+def test_autosync_commits_what_changes(path: str) -> None:
+    """A change is on disk at most so many seconds later, without any call."""
+    with redundict.open(path, autosync=0.2) as state:
+        for state["n"] in range(3):
+            began = time.monotonic()
+            eventually(lambda n=state["n"]: saved(path) == {"n": n})
+            assert time.monotonic() - began < 2  # 0.2, on a machine that does something else too
+        assert state.generation >= 3
+    eventually(lambda: not background_threads())
+
+
+def test_autosync_writes_nothing_where_nothing_changes(path: str) -> None:
+    """Ten rounds over the same state are one generation."""
+    with redundict.open(path, autosync=0.01) as state:
+        state["n"] = 1
+        eventually(lambda: state.generation == 1)
+        time.sleep(0.1)
+        assert state.generation == 1
+
+
+def test_autosync_never_commits_half_a_transaction(path: str) -> None:
+    """However often it comes, what a transaction changes as one is committed as one."""
+    with redundict.open(path, keep=50, autosync=0.001) as state:
+        state.update({"from": 100, "to": 0})
+        for _ in range(40):
+            with state.transaction():
+                state["from"] -= 1
+                time.sleep(0.002)
+                state["to"] += 1
+            with state.lock:
+                state["from"] -= 1
+                time.sleep(0.002)
+                state["to"] += 1
+    numbers = [g.number for g in redundict.open(path, "r").generations()]
+    assert len(numbers) > 40
+    for number in numbers:
+        found = redundict.load(path, number)
+        assert found["from"] + found["to"] == 100
+
+
+def test_autosync_tells_a_failure_once_and_goes_on(path: str, disk: SlowDisk) -> None:
+    """A disk that stays full is one event, not one a second; once mended, the state is saved."""
+    events: list[redundict.Event] = []
+    with redundict.open(path, autosync=0.005, on_event=events.append) as state:
+        state["n"] = {1}
+        eventually(lambda: events)
+        assert isinstance(events[0].error, redundict.UnstorableError)
+        time.sleep(0.1)
+        assert len(events) == 1
+        disk.error = errno.ENOSPC
+        state["n"] = 1
+        eventually(lambda: len(events) >= 2)
+        assert isinstance(events[-1].error, redundict.CommitError)
+        disk.error = None
+        eventually(lambda: state.generation)
+    assert redundict.load(path) == {"n": 1}
+
+
+@pytest.mark.parametrize("wrong", [{"autosync": 0}, {"autosync": -1}, {"autosync": 1, "flag": "r"}])
+def test_an_autosync_that_makes_no_sense_is_refused(path: str, wrong: dict[str, Any]) -> None:
+    """Nothing is opened, and no lock is left."""
+    redundict.open(path).close()
+    with pytest.raises(ValueError, match="autosync"):
+        redundict.open(path, **wrong)
+    redundict.open(path).close()
+
+
+def test_a_background_thread_does_not_keep_a_store_alive(path: str) -> None:
+    """A store that is dropped is closed, its thread ends, and the next one can be opened."""
+    state = redundict.open(path, autosync=100)
+    state["n"] = 1
+    state.sync(wait=False).result(10)
+    del state
+    gc.collect()
+    eventually(lambda: not background_threads())
+    with redundict.open(path) as again:
+        assert again == {"n": 1}
