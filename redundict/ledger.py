@@ -46,6 +46,7 @@ class Ledger:
         self.layout = layout
         self.places: dict[str, Place] = {}
         self.known: set[str] = set()  #: Digests that were there on opening, or are our own.
+        self._beyond: list[Slot] = []  # where another writer, who keeps more, may add a slot
 
     def again(self) -> Ledger:
         """Return a ledger to begin anew with: only what is not to be trusted is remembered."""
@@ -72,6 +73,11 @@ class Ledger:
         self.places = {
             slot.path: Place(slot, distrusted=slot.path in distrusted) for slot in loaded.slots
         }
+        index = 1 + max(slot.index for slot in loaded.slots)
+        self._beyond = [
+            Slot(copy, index, path, SlotState.MISSING)
+            for copy, path in enumerate(self.layout.paths(index))
+        ]
 
     def slots(self) -> list[Slot]:
         """Return the slots as they are known now."""
@@ -91,8 +97,7 @@ class Ledger:
 
     def home_of(self, survivor: Slot) -> list[Place]:
         """Return the places, one in each copy, where a generation should be."""
-        copies = range(self.layout.copies)
-        return [self.places[self.layout.slot_path(copy, survivor.index)] for copy in copies]
+        return [self.places[path] for path in self.layout.paths(survivor.index)]
 
     def is_complete(self) -> bool:
         """Tell whether every copy of the newest generation is known to be on the medium."""
@@ -136,12 +141,9 @@ class Ledger:
         `newest` is the generation last loaded or committed: an older one that was not seen before
         is no conflict, since a disk that had been away comes back with one.
         """
-        beyond = 1 + max(place.slot.index for place in self.places.values())
-        unseen = [
-            Slot(copy, beyond, self.layout.slot_path(copy, beyond), SlotState.MISSING)
-            for copy in range(self.layout.copies)
-        ]
-        for was in [*self.slots(), *unseen]:
+        for was in [*self.slots(), *self._beyond]:
+            if survey.is_as_known(was):
+                continue
             now, place = survey.look(was), self.places.get(was.path)
             if now.trailer and now.state is SlotState.CLAIMED:
                 is_ours = place and place.distrusted and now.trailer.digest in self.known

@@ -30,9 +30,10 @@ from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
 from .recovery import put_lost_aside
 from .slots import COPIES, KEEP, Generation, Layout, Slot
-from .snapshots import alone, snapshot
+from .snapshots import snapshot
 from .store import Store
 from .survey import Folders
+from .threads import alone
 from .writer import Writer
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]

@@ -16,7 +16,7 @@ import re
 import shlex
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -166,6 +166,10 @@ class Layout:
         """Return the path of a slot."""
         return os.path.join(self.folders[copy], f"{self.name}.{LETTERS[copy]}{index}")
 
+    def paths(self, index: int) -> list[str]:
+        """Return the paths of the slots with an index, one in each copy."""
+        return [self.slot_path(copy, index) for copy in range(self.copies)]
+
     def command(self, verb: str, *arguments: str) -> str:
         """Return the command line that does `verb` to this store, ready to be pasted."""
         apart = any(folder != os.path.dirname(self.path) for folder in self.folders)
@@ -180,8 +184,22 @@ class Layout:
 
 def unfinished(slot: Slot) -> Slot:
     """Return a slot as one whose last write was not completed, whatever it looks like."""
-    reason = "its last write was not completed"
-    return replace(slot, state=SlotState.TORN, trailer=None, fault=Fault.UNFINISHED, reason=reason)
+    return _rewritten(
+        slot, SlotState.TORN, None, Fault.UNFINISHED, "its last write was not completed"
+    )
+
+
+def written(slot: Slot, sealed: Trailer) -> Slot:
+    """Return a slot as one that was written whole."""
+    return _rewritten(slot, SlotState.VALID, sealed, None, "")
+
+
+def _rewritten(
+    slot: Slot, state: SlotState, sealed: Trailer | None, fault: Fault | None, reason: str
+) -> Slot:
+    # What `replace` does, in a third of its time: every commit does this twice for each copy.
+    facts = slot.modified, slot.changed, slot.mode, slot.extra
+    return Slot(slot.copy, slot.index, slot.path, state, sealed, fault, reason, *facts)
 
 
 def by_claim(slots: Iterable[Slot]) -> list[Slot]:
@@ -209,6 +227,10 @@ def choose_victim(
     index of which another copy holds the survivor too (files were swapped by hand) is taken only
     if there is no other; one that cannot be written, likewise.
     """
+    home = survivor.index if survivor else None
+    candidates = [index for index in range(keep) if index != home]
+    if len(candidates) == 1:
+        return candidates[0]
     own = [slot for slot in slots if not slot.extra]
 
     def cost(index: int) -> tuple[bool, bool, int, int, int]:
@@ -219,8 +241,7 @@ def choose_victim(
         turn = 0 if not newest else 1 if newest == give_up else 2
         return holds_survivor, unwritable, turn, newest, index
 
-    home = survivor.index if survivor else None
-    return min((index for index in range(keep) if index != home), key=cost)
+    return min(candidates, key=cost)
 
 
 def ages(slots: Iterable[Slot], keep: int, now: datetime) -> dict[int, float]:

@@ -8,20 +8,7 @@ one that changes its size. That the containers agree with each other is what a t
 
 from __future__ import annotations
 
-import threading
-import weakref
-from typing import Any, Final
-
-#: Threads that change no state.
-harmless: Final[weakref.WeakSet[threading.Thread]] = weakref.WeakSet()
-
-
-def alone() -> bool:
-    """Tell whether there is no other thread that could change anything."""
-    if threading.active_count() == 1:
-        return True
-    others = set(threading.enumerate()) - {threading.current_thread()}
-    return others <= set(harmless)
+from typing import Any
 
 
 def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:

@@ -108,8 +108,7 @@ class Store:
                 return self.generation
 
             self.ledger.look_again(self.generation)
-            survivor = self._settle()
-            healed = self._heal()
+            survivor, healed = self._settle(), self._heal()
             if not is_new and survivor and survivor.generation == self.generation:
                 self._warn(healed.failures)
                 return self.generation
@@ -129,14 +128,12 @@ class Store:
                 payload_hash=hasher,
             )
             self._content = None  # until this has succeeded, nothing is known to be unchanged
-            failures: Failures = {}
-            for copy in range(self.layout.copies):
-                place = self.ledger.places[self.layout.slot_path(copy, victim)]
-                try:
-                    self._refuse_last(place.slot, survivor)
-                    self._write(place, [payload, ending], sealed, survivor)
-                except OSError as error:
-                    failures[place.slot.path] = error
+            failures = self._write(
+                [self.ledger.places[path] for path in self.layout.paths(victim)],
+                [payload, ending],
+                sealed,
+                survivor,
+            )
             if len(failures) == self.layout.copies:
                 raise self._failed(failures, survivor)
             self.generation, self.digest = self._number, sealed.digest
@@ -252,11 +249,12 @@ class Store:
                 with contextlib.suppress(errors.CommitError):
                     self._settle()
                 bad, content = place.slot, survey.content_of(survivor)
-                self._write(place, [content], survivor.trailer, survivor)
             except (OSError, trailer.TrailerError) as error:
                 healed.failures[place.slot.path] = error
-            else:
-                healed.slots.append(bad)
+                continue
+            failures = self._write([place], [content], survivor.trailer, survivor)
+            healed.failures.update(failures)
+            healed.slots.extend([] if failures else [bad])
         return healed
 
     def _verify_claims(self) -> None:
@@ -283,35 +281,49 @@ class Store:
                 action="copy the state into a new store",
             )
 
-    def _refuse_last(self, slot: Slot, survivor: Slot | None) -> None:
-        """Spare a slot that is its copy's only one of the survivor (files were swapped by hand)."""
-        if survivor and slot.holds(survivor):
+    def _write(
+        self,
+        places: list[Place],
+        parts: list[bytes],
+        sealed: trailer.Trailer,
+        survivor: Slot | None,
+    ) -> Failures:
+        """Make slots hold `parts` durably; until that is done, they are not trusted."""
+        self.ledger.known.add(sealed.digest)
+        failures: Failures = {}
+        files = []
+        for place in places:
+            if refusal := self._refusal(place.slot, survivor):
+                failures[place.slot.path] = refusal
+                continue
+            files.append(
+                durable.Overwriting(
+                    place.slot.path,
+                    parts,
+                    mode=self._mode,
+                    mode_if_new=survivor.mode if survivor else None,
+                    sync_size=not place.sized,
+                    sync_name=not place.named,
+                    # A first commit that is cut must leave no slot: a torn one is not emptiness.
+                    afresh=survivor is None,
+                )
+            )
+            place.distrust()
+        failures |= durable.overwrite_all(files)
+        for place in places:
+            if place.slot.path not in failures:
+                place.settle(slots.written(place.slot, sealed))
+        return failures
+
+    def _refusal(self, slot: Slot, survivor: Slot | None) -> OSError | None:
+        """Return why a slot is not written to: it is not ours, or its copy has nothing else."""
+        if slot.state is SlotState.FOREIGN:
+            return OSError(f"{slot.reason}; {self.layout.command('repair')} puts it aside")
+        if survivor and slot.holds(survivor):  # files were swapped by hand
             home = self.ledger.places[self.layout.slot_path(slot.copy, survivor.index)].slot
             if not home.holds(survivor):
-                raise OSError("it is the only slot of its copy that holds the newest generation")
-
-    def _write(
-        self, place: Place, parts: list[bytes], sealed: trailer.Trailer, survivor: Slot | None
-    ) -> None:
-        """Make a slot hold `parts` durably; until that is done, it is not trusted."""
-        slot, sized, named = place.slot, place.sized, place.named
-        if slot.state is SlotState.FOREIGN:
-            raise OSError(f"{slot.reason}; {self.layout.command('repair')} puts it aside")
-        self.ledger.known.add(sealed.digest)
-        place.distrust()
-        if survivor is None:
-            # A first commit that is cut must leave no slot: a torn one is damage, not emptiness.
-            durable.create(slot.path, parts, mode=self._mode)
-        else:
-            durable.overwrite(
-                slot.path,
-                parts,
-                mode=self._mode,
-                mode_if_new=survivor.mode,
-                sync_size=not sized,
-                sync_name=not named,
-            )
-        place.settle(replace(slot, state=SlotState.VALID, trailer=sealed, fault=None, reason=""))
+                return OSError("it is the only slot of its copy that holds the newest generation")
+        return None
 
     # --- what is told
 

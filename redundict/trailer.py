@@ -261,7 +261,7 @@ def _hex(fields: Mapping[str, str], name: str, digits: int) -> str:
 
 
 def _to_text(written: datetime) -> str:
-    return written.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return written.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _time(fields: Mapping[str, str]) -> datetime:

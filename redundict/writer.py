@@ -19,7 +19,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from . import snapshots
+from . import threads
 from .store import Store
 
 
@@ -165,12 +165,12 @@ class Writer:
                 return
             name = f"redundict {os.path.basename(self.store.layout.path)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
-            if self._harmless:
-                snapshots.harmless.add(thread)
             thread.start()
             self._thread = thread
 
     def _run(self) -> None:
+        if self._harmless:
+            threads.this_one_is_harmless()
         due = time.monotonic() + self._every
         while True:
             with self._wakeup:

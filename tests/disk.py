@@ -21,10 +21,11 @@ from __future__ import annotations
 import copy
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 from redundict import durable
+from redundict.threads import error_of
 
 Image = tuple[tuple[str, bytes], ...]  #: The files of a medium, sorted by path.
 
@@ -90,6 +91,8 @@ class SimulatedDisk:
     `fail` is asked before each call that may fail, with the method's name and the path, and raises
     what the call is to raise.
     """
+
+    at_once = False
 
     def __init__(self, image: Image = (), sector: int = 1024) -> None:
         self.sector = sector
@@ -185,6 +188,14 @@ class SimulatedDisk:
             if os.path.dirname(name) == path:
                 self.names_durable[name] = {self.names_now.get(name)}
         self.on_step(self)
+
+    def overwrite_all(self, files: Sequence[durable.Overwriting]) -> list[Exception | None]:
+        """One file after the other; or `at_once`: none is synced before all are written."""
+        if not self.at_once:
+            return [error_of(file.write) or error_of(file.sync) for file in files]
+        written = [error_of(file.write) for file in files]
+        pairs = zip(files, written, strict=True)
+        return [error or error_of(file.sync) for file, error in pairs]
 
     def close(self, fd: int) -> None:
         path = self.handles.pop(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -68,17 +69,22 @@ def the_survivor_is_only_synced(patch: Patch) -> None:
 
 
 def a_failed_slot_is_trusted(patch: Patch) -> None:
-    real = durable.overwrite
+    real = durable.overwrite_all
 
-    def overwrite(*args: object, **kwargs: object) -> None:
-        with contextlib.suppress(OSError):
-            real(*args, **kwargs)  # type: ignore[arg-type]
+    def overwrite_all(files: list[durable.Overwriting]) -> dict[str, Exception]:
+        real(files)
+        return {}
 
-    patch.setattr(durable, "overwrite", overwrite)
+    patch.setattr(durable, "overwrite_all", overwrite_all)
 
 
 def a_first_commit_is_made_in_place(patch: Patch) -> None:
-    patch.setattr(durable, "create", durable.overwrite)
+    real = durable.Overwriting
+
+    def in_place(*args: Any, **options: Any) -> durable.Overwriting:
+        return real(*args, **{**options, "afresh": False})
+
+    patch.setattr(durable, "Overwriting", in_place)
 
 
 def power_cuts() -> None:

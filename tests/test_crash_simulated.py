@@ -228,3 +228,65 @@ def test_a_failed_sync_loses_nothing_if_another_process_goes_on(
         states += cuts.states
     record_property("states", states)
     assert states > 0
+
+
+WHOLE = 4096  #: Bytes of a sector where two copies are volatile at once, which squares the states.
+
+
+def new_at_once() -> Writer:
+    return Writer(SimulatedDisk(sector=WHOLE))
+
+
+def old_at_once() -> Writer:
+    return continued(healthy(3, sector=WHOLE))
+
+
+def grown_at_once() -> Writer:
+    writer = continued(healthy(2, size=800, sector=WHOLE))
+    writer.commit(payload(3, 4800))
+    return writer
+
+
+def damaged_at_once() -> Writer:
+    return continued(damaged("s.b0", healthy(3, sector=WHOLE)))
+
+
+@pytest.fixture
+def both_copies_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no copy be synced before both are written, as on a disk of which a flush is slow."""
+    monkeypatch.setattr(SimulatedDisk, "at_once", True)
+
+
+@pytest.mark.usefixtures("both_copies_at_once")
+@pytest.mark.parametrize("begin", [new_at_once, old_at_once, grown_at_once, damaged_at_once])
+def test_both_copies_may_be_on_their_way_when_the_power_goes(
+    begin: Callable[[], Writer], record_property: Record
+) -> None:
+    """Each may be there, torn or not at all: the survivor is in other slots, and stands."""
+    writer = begin()
+    writer.commit(payload(11))
+    writer.commit(payload(12))
+    cuts = Cuts(writer.store.layout)
+    # Going on is what does not depend on how the slots came to be torn: not where there are most.
+    cuts.check(writer.moments, then_commit=begin is not grown_at_once)
+    cuts.check(killed(writer.moments, writer.store.layout))
+    record_property("states", cuts.states)
+    assert cuts.states > len(writer.moments)
+
+
+@pytest.mark.usefixtures("both_copies_at_once")
+@pytest.mark.parametrize("begin", [new_at_once, old_at_once, damaged_at_once])
+def test_a_failed_sync_of_one_of_two_that_are_on_their_way_loses_nothing(
+    begin: Callable[[], Writer], record_property: Record
+) -> None:
+    """The other is durable, or the survivor stands; and so for whoever goes on."""
+    states = 0
+    for writer in writers_of_which_a_sync_failed(begin, 1):
+        where = writer.store.layout
+        cuts = Cuts(where)
+        cuts.check(killed(writer.moments, where))
+        writer.commit(payload(13))
+        cuts.check(writer.moments)
+        states += cuts.states
+    record_property("states", states)
+    assert states > 0

@@ -95,8 +95,8 @@ def test_a_write_without_progress_is_an_error(path: str, disk: Recording) -> Non
 
 def test_a_created_file_appears_whole(path: str, disk: Recording) -> None:
     """It has another name until its content is synced, and its name is synced then."""
-    durable.create(path, [b"x" * 10])
-    assert disk.calls == ["write", "sync_all", "sync_directory", "sync_directory"]
+    durable.overwrite(path, [b"x" * 10], afresh=True)
+    assert disk.calls == ["write", "sync_all", "sync_directory"]
     assert os.listdir(os.path.dirname(path)) == ["state.json"]
 
 

@@ -12,7 +12,7 @@ import redundict
 SOURCE = Path(redundict.__file__).parent
 #: From the ground up; a module imports only from lines below its own.
 FLOORS = [
-    {"errors", "history", "differences", "snapshots"},
+    {"errors", "history", "differences", "snapshots", "threads"},
     {"trailer", "durable", "serializers", "locking", "closed", "lifetime"},
     {"slots"},
     {"survey"},

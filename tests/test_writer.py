@@ -59,7 +59,7 @@ def hold(disk: SlowDisk) -> None:
 
 
 def background_threads() -> list[threading.Thread]:
-    return [t for t in threading.enumerate() if t.name.startswith("redundict ")]
+    return [t for t in threading.enumerate() if t.name == "redundict state.json"]
 
 
 def saved(path: str) -> dict[Any, Any] | None:

@@ -1,0 +1,119 @@
+"""Helper threads: at the same time, reused, and never a reason to hang."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from redundict import durable, threads
+from redundict.threads import side_by_side
+
+
+def test_calls_are_made_at_the_same_time() -> None:
+    """Each waits for the other to be there, which none could if they came one after the other."""
+    barrier = threading.Barrier(3, timeout=10)
+    assert side_by_side([lambda: barrier.wait() and None] * 3) == [None] * 3
+
+
+def test_what_each_raised_is_returned_in_their_order() -> None:
+    """The error of one keeps no other from its end."""
+    made = []
+    errors = [ValueError("first"), None, OSError("third")]
+
+    def call(number: int) -> None:
+        made.append(number)
+        if error := errors[number]:
+            raise error
+
+    assert side_by_side([lambda n=n: call(n) for n in range(3)]) == errors
+    assert sorted(made) == [0, 1, 2]
+
+
+def test_no_thread_is_started_for_a_call_that_a_helper_is_there_for() -> None:
+    """A thousand calls are made by the helper of the first."""
+    side_by_side([lambda: None] * 2)
+    before = threading.active_count()
+    for _ in range(1000):
+        side_by_side([lambda: None] * 2)
+    assert threading.active_count() == before
+
+
+def test_a_signal_waits_for_the_helpers() -> None:
+    """Nobody goes on while a helper is still at work on a file."""
+    ended = threading.Event()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side([interrupted, lambda: ended.wait(0.1) or ended.set()])
+    assert ended.is_set()
+
+
+def test_helpers_do_not_count_as_threads_that_change_a_state() -> None:
+    """A program of one thread stays one, and pays for no snapshots."""
+    assert threads.alone()
+    side_by_side([lambda: None] * 3)
+    assert threads.alone()
+    other = threading.Thread(target=threading.Event().wait, args=(0.2,))
+    other.start()
+    assert not threads.alone()
+    other.join()
+
+
+def test_at_the_exit_of_the_interpreter_calls_are_made_without_helpers() -> None:
+    """Where no thread can be started any more, the calls are made all the same."""
+    program = """
+import atexit, sys
+from redundict.threads import side_by_side
+atexit.register(lambda: print(side_by_side([lambda: print("one"), lambda: print("two")])))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert sorted(done.stdout.splitlines()) == ["[None, None]", "one", "two"]
+    assert done.stderr == ""
+
+
+def test_two_copies_are_flushed_at_once_where_a_flush_is_slow(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time shows that it takes long; from then on, the two flushes meet."""
+
+    class Slow(durable.Disk):
+        barrier: threading.Barrier | None = None
+
+        def sync_all(self, fd: int) -> None:
+            super().sync_all(fd)
+            if self.barrier:
+                self.barrier.wait()
+            else:
+                threading.Event().wait(0.005)
+
+    disk = Slow()
+    monkeypatch.setattr(durable, "disk", disk)
+    files = [durable.Overwriting(f"{path}.{n}", [b"x"]) for n in range(2)]
+    assert durable.overwrite_all(files) == {}
+    disk.barrier = threading.Barrier(2, timeout=10)
+    assert durable.overwrite_all(files) == {}
+    assert not disk.barrier.broken
+
+
+def test_one_after_the_other_where_a_flush_is_fast(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread would cost more than it saves, so all is done in this one."""
+    seen = set()
+
+    class Fast(durable.Disk):
+        def sync_all(self, fd: int) -> None:
+            seen.add(threading.current_thread())
+
+    monkeypatch.setattr(durable, "disk", Fast())
+    monkeypatch.setattr(durable, "_WORTH_A_THREAD", 1.0)
+    for _ in range(3):
+        durable.overwrite_all([durable.Overwriting(f"{path}.{n}", [b"x"]) for n in range(2)])
+    assert seen == {threading.current_thread()}
