@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
-from . import integrity, mapping, recovery, render, serializers
+from . import integrity, mapping, plainjson, recovery, render
 from .trailer import DIGEST_BYTES
 
 
@@ -72,7 +72,7 @@ def run(file: str | None = None) -> None:
 def _data(file: str | None) -> tuple[dict[str, Any], str]:
     if file is not None:
         with open(file, "rb") as opened:
-            return serializers.JsonFormat().decode(opened.read()), file
+            return plainjson.JsonFormat().decode(opened.read()), file
     packages: dict[str, Any] = {}
     for package in metadata.distributions():
         described = package.metadata.json if package.metadata else {}

@@ -13,17 +13,25 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 import math
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, Final, Protocol
 
 from . import errors, trailer
-
-State = dict[Any, Any]
-_ROOT: Final = "state"
+from .plainjson import JsonFormat
+from .refusals import (
+    ROOT,
+    State,
+    as_state,
+    described,
+    refuse_first,
+    shown,
+    undecodable,
+    unstorable,
+)
 
 
 class Format(Protocol):
@@ -53,36 +61,15 @@ def resolve(format: object) -> Format:
         if format not in _BY_NAME:
             raise ValueError(f"unknown format {format!r}: known are {', '.join(sorted(_BY_NAME))}")
         return _BY_NAME[format]()
-    if format is json or format is pickle:
-        return _BY_NAME[format.__name__]()
+    name = getattr(format, "__name__", None)
+    if isinstance(format, ModuleType) and name in ("json", "pickle"):
+        return _BY_NAME[name]()
     return ObjectFormat(format)
 
 
 def by_trailer_name(name: str) -> Format | None:
     """Return the format that a trailer names, if its payload may be decoded unasked."""
     return _BY_NAME[name]() if name in (JsonFormat.name, CsvFormat.name) else None
-
-
-class JsonFormat:
-    """JSON text in UTF-8: str keys; str, int, finite float, bool, None, list and dict."""
-
-    name = "json"
-
-    def encode(self, state: State) -> bytes:
-        if not _is_plain(state):
-            _refuse_first(state, self.name, _json_objection)
-        try:
-            return _dump_json(state)
-        except (ValueError, RecursionError) as error:
-            _refuse_first(state, self.name, _json_objection)
-            raise _unstorable(_ROOT, f"{error}", self.name) from error
-
-    def decode(self, payload: bytes) -> State:
-        try:
-            decoded = json.loads(payload)
-        except (ValueError, RecursionError) as error:
-            raise _undecodable(self.name, error) from error
-        return _as_state(decoded, self.name)
 
 
 class CsvFormat:
@@ -94,7 +81,7 @@ class CsvFormat:
         for key, value in state.items():
             objection = _csv_objection(key) or _csv_objection(value)
             if objection:
-                raise _unstorable(f"{_ROOT}[{_shown(key)}]", objection, self.name)
+                raise unstorable(f"{ROOT}[{shown(key)}]", objection, self.name)
         text = io.StringIO(newline="")
         # Not "\n": Python before 3.13 quotes a "\r" only if the line terminator has one.
         csv.writer(text, lineterminator="\r\n").writerows(state.items())
@@ -104,12 +91,12 @@ class CsvFormat:
         try:
             rows = list(csv.reader(io.StringIO(payload.decode(), newline=""), strict=True))
         except (csv.Error, UnicodeDecodeError) as error:
-            raise _undecodable(self.name, error) from error
+            raise undecodable(self.name, error) from error
         if any(len(row) != 2 for row in rows):
-            raise _undecodable(self.name, "a row has not exactly two fields")
+            raise undecodable(self.name, "a row has not exactly two fields")
         state = dict(rows)
         if len(state) != len(rows):
-            raise _undecodable(self.name, "a key stands there twice")
+            raise undecodable(self.name, "a key stands there twice")
         return state
 
 
@@ -123,17 +110,17 @@ class PickleFormat:
             return pickle.dumps(dict(state), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             # A __reduce__ may raise anything; whatever it is, the state cannot be stored.
-            _refuse_first(state, self.name, _pickle_objection)
-            raise _unstorable(_ROOT, f"{error}", self.name) from error
+            refuse_first(state, self.name, _pickle_objection)
+            raise unstorable(ROOT, f"{error}", self.name) from error
 
     def decode(self, payload: bytes) -> State:
         try:
-            return _as_state(pickle.loads(payload), self.name)  # noqa: S301 - asked for by name
+            return as_state(pickle.loads(payload), self.name)  # noqa: S301 - asked for by name
         except errors.FormatError:
             raise
         except Exception as error:
             # Unpickling may raise anything (pickle's documentation names only examples).
-            raise _undecodable(self.name, error) from error
+            raise undecodable(self.name, error) from error
 
 
 class ObjectFormat:
@@ -163,21 +150,21 @@ class ObjectFormat:
             encoded = self._dumps(dict(state))
             payload: bytes = encoded.encode() if self._is_text else bytes(encoded)
             back = self.decode(payload)
-            difference = next(_differences(dict(state), back, _ROOT), None)
+            difference = next(_differences(dict(state), back, ROOT), None)
         except Exception as error:
-            _refuse_first(state, self.name, self._objection)
-            raise _unstorable(_ROOT, f"{error}", self.name) from error
+            refuse_first(state, self.name, self._objection)
+            raise unstorable(ROOT, f"{error}", self.name) from error
         if difference:
-            raise _unstorable(*difference, self.name)
+            raise unstorable(*difference, self.name)
         return payload
 
     def decode(self, payload: bytes) -> State:
         try:
-            return _as_state(self._loads(payload.decode() if self._is_text else payload), self.name)
+            return as_state(self._loads(payload.decode() if self._is_text else payload), self.name)
         except errors.FormatError:
             raise
         except Exception as error:
-            raise _undecodable(self.name, error) from error
+            raise undecodable(self.name, error) from error
 
     def _objection(self, value: object) -> str:
         if isinstance(value, dict | list | tuple):
@@ -185,7 +172,7 @@ class ObjectFormat:
         try:
             self._dumps({"": value})
         except Exception as error:  # noqa: BLE001 - a foreign encoder may raise anything
-            return f"{_described(value)}: {error}"
+            return f"{described(value)}: {error}"
         return ""
 
     def _through_files(
@@ -215,7 +202,7 @@ def read_plain(content: bytes, format: Format) -> State:
     fits none, since that is what a crash makes of a good one.
     """
     if not content.strip(b"\0 \t\r\n"):
-        raise _undecodable(format.name, "it is empty or filled with NUL bytes")
+        raise undecodable(format.name, "it is empty or filled with NUL bytes")
     candidates: list[Format] = [JsonFormat(), CsvFormat()]
     if format.name not in (JsonFormat.name, CsvFormat.name):
         candidates.insert(0, format)
@@ -232,90 +219,15 @@ def read_plain(content: bytes, format: Format) -> State:
     raise errors.FormatError("; ".join(objections))
 
 
-def _dump_json(state: State) -> bytes:
-    text = json.dumps(state, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # Lone surrogates have no UTF-8; as \u escapes they come back, unless two of them pair up.
-        if _SURROGATE_PAIR.search(text):
-            raise ValueError("two surrogates would come back as one character") from None
-        return json.dumps(state, allow_nan=False, separators=(",", ":")).encode("ascii")
-
-
-#: What is nested deeper might not load where the stack is fuller, or on another Python.
-MAX_DEPTH: Final = 200
-_SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_PLAIN_LEAVES: Final = frozenset({str, int, float, bool, type(None)})
-_PLAIN: Final = _PLAIN_LEAVES | {dict, list}
-
-
-def _is_plain(state: State) -> bool:
-    """Tell at the speed of C whether there are only JSON's own types; NaN is for the encoder.
-
-    Goes down level by level, not by recursion, and no deeper than `MAX_DEPTH`.
-    """
-    level: list[Any] = [dict.copy(state)]
-    for _ in range(MAX_DEPTH):
-        deeper: dict[int, Any] = {}
-        for container in level:
-            values = container
-            if type(container) is dict:
-                if not set(map(type, container)) <= {str}:
-                    return False
-                values = container.values()
-            types = set(map(type, values))
-            if types <= _PLAIN_LEAVES:
-                continue
-            if not types <= _PLAIN:
-                return False
-            deeper |= {id(value): value for value in values if type(value) in (dict, list)}
-        if not deeper:
-            return True
-        level = list(deeper.values())
-    return False
-
-
-def _json_objection(value: object) -> str:
-    """Say why JSON cannot give `value` back, containers by themselves; '' if it can."""
-    if isinstance(value, dict):
-        return next(filter(None, map(_json_key_objection, value)), "")
-    if isinstance(value, tuple):
-        return f"{_described(value)} would come back as a list"
-    if isinstance(value, float):
-        return "" if math.isfinite(value) else f"{value!r} (float) has no JSON"
-    if isinstance(value, str):
-        return _text_objection(value)
-    if isinstance(value, int):
-        try:
-            str(value)
-        except ValueError as error:  # sys.set_int_max_str_digits
-            return f"{_described(value)}: {error}"
-        return ""
-    return "" if value is None or isinstance(value, list) else f"{_described(value)} has no JSON"
-
-
-def _json_key_objection(key: object) -> str:
-    if not isinstance(key, str):
-        return f"key {_described(key)} would come back as a str"
-    return _text_objection(key)
-
-
-def _text_objection(text: str) -> str:
-    if _SURROGATE_PAIR.search(text):
-        return f"{_described(text)} holds two surrogates that would come back as one character"
-    return ""
-
-
 def _csv_objection(value: object) -> str:
     if not isinstance(value, str):
-        return f"{_described(value)} would come back as a str"
+        return f"{described(value)} would come back as a str"
     if len(value) > csv.field_size_limit():
-        return f"{_described(value)} is longer than csv.field_size_limit()"
+        return f"{described(value)} is longer than csv.field_size_limit()"
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        return f"{_described(value)}: {error}"
+        return f"{described(value)}: {error}"
     return ""
 
 
@@ -325,31 +237,8 @@ def _pickle_objection(value: object) -> str:
     try:
         pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception as error:  # noqa: BLE001 - a __reduce__ may raise anything
-        return f"{_described(value)}: {error}"
+        return f"{described(value)}: {error}"
     return ""
-
-
-def _refuse_first(state: State, format: str, objection: Callable[[object], str]) -> None:
-    """Raise for the first item that `objection` speaks against; return if there is none."""
-    for path, value, depth in _walk(state):
-        why = objection(value)
-        if depth > MAX_DEPTH and isinstance(value, dict | list):
-            why = f"is nested more than {MAX_DEPTH} deep"
-        if why:
-            raise _unstorable(path, why, format)
-
-
-def _walk(state: State) -> Iterator[tuple[str, object, int]]:
-    """Yield each value with its path and depth, a container before what is in it."""
-    stack: list[tuple[str, object, int]] = [(_ROOT, state, 1)]
-    seen: set[int] = set()
-    while stack:
-        path, value, depth = stack.pop()
-        yield path, value, depth
-        if isinstance(value, dict | list | tuple) and id(value) not in seen:
-            seen.add(id(value))
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            stack += reversed([(f"{path}[{_shown(k)}]", v, depth + 1) for k, v in items])
 
 
 def _differences(given: object, back: object, path: str) -> Iterator[tuple[str, str]]:
@@ -357,9 +246,9 @@ def _differences(given: object, back: object, path: str) -> Iterator[tuple[str, 
     if isinstance(given, dict) and isinstance(back, dict):
         for key, value in given.items():
             if key in back:
-                yield from _differences(value, back[key], f"{path}[{_shown(key)}]")
+                yield from _differences(value, back[key], f"{path}[{shown(key)}]")
             else:
-                yield path, f"key {_described(key)} does not come back"
+                yield path, f"key {described(key)} does not come back"
         if len(back) > len(given):
             yield path, "comes back with more keys"
     elif isinstance(given, list | tuple) and type(given) is type(back):
@@ -368,7 +257,7 @@ def _differences(given: object, back: object, path: str) -> Iterator[tuple[str, 
         for index, (value, other) in enumerate(zip(given, back, strict=False)):
             yield from _differences(value, other, f"{path}[{index}]")
     elif not _same(given, back):
-        yield path, f"{_described(given)} comes back as {_described(back)}"
+        yield path, f"{described(given)} comes back as {described(back)}"
 
 
 def _same(given: object, back: object) -> bool:
@@ -380,44 +269,9 @@ def _same(given: object, back: object) -> bool:
     return type(given) is type(back) and type(given).__eq__ is object.__eq__
 
 
-def _as_state(decoded: object, format: str) -> State:
-    if not isinstance(decoded, dict):
-        raise _undecodable(format, f"it holds a {type(decoded).__name__}, not a dict")
-    return decoded
-
-
 def _writes_text(dump: Callable[..., Any]) -> bool:
     try:
         dump({}, io.BytesIO())
     except TypeError:
         return True
     return False
-
-
-def _described(value: object) -> str:
-    shown = _shown(value)
-    return f"{shown[:60]}{'...' if len(shown) > 60 else ''} ({type(value).__name__})"
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a __repr__ may raise anything, as an int too long does
-        return "..."
-
-
-def _undecodable(format: str, why: object) -> errors.FormatError:
-    if isinstance(why, RecursionError):
-        why = "it is nested too deeply"
-    elif isinstance(why, Exception):
-        why = f"{type(why).__name__}: {why}"
-    return errors.FormatError(f"not readable as {format}: {why}")
-
-
-def _unstorable(item: str, why: str, format: str) -> errors.UnstorableError:
-    return errors.UnstorableError(
-        f"{item}: {why}: not storable as {format}",
-        safe="nothing was written; the last commit stands",
-        action="change that item, or open the store with a format that can hold it",
-        item=item,
-    )

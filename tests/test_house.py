@@ -13,6 +13,8 @@ SOURCE = Path(redundict.__file__).parent
 #: From the ground up; a module imports only from lines below its own.
 FLOORS = [
     {"errors", "history", "differences", "snapshots", "threads"},
+    {"refusals"},
+    {"plainjson"},
     {"trailer", "durable", "serializers", "locking", "closed", "lifetime"},
     {"slots"},
     {"survey"},

@@ -1,0 +1,243 @@
+"""JSON with orjson and without: the same states, the same files, the same refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum, IntEnum
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from redundict import errors, plainjson
+from redundict.refusals import MAX_DEPTH
+
+orjson = pytest.importorskip("orjson")
+FORMAT = plainjson.JsonFormat()
+WAYS: tuple[Any, ...] = (orjson, None)
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=-(2**70), max_value=2**70)
+    | st.sampled_from([2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**18])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=[]))
+)
+keys = st.text(st.characters(exclude_categories=[]))
+states = st.dictionaries(
+    keys,
+    st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(keys, inner)),
+)
+foreign = st.sampled_from(
+    [
+        (1, 2),
+        {1},
+        b"x",
+        math.nan,
+        math.inf,
+        -math.inf,
+        uuid.UUID(int=1),
+        datetime.now(UTC),
+        object(),
+    ]
+)
+
+
+@contextmanager
+def using(module: Any) -> Iterator[None]:
+    """Let the format find this module as orjson, or none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plainjson, "_orjson", lambda: module)
+        yield
+
+
+def same(one: object, other: object) -> bool:
+    """Tell whether two states are equal, types, the order of keys and the sign of zero included."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return repr(one) == repr(other)
+
+
+def outcome(act: Callable[[], Any]) -> Any:
+    """Return what `act` returns, or the item and the type of its refusal."""
+    try:
+        return act()
+    except errors.UnstorableError as error:
+        return type(error), error.item
+    except errors.FormatError as error:
+        return type(error)
+
+
+@hypothesis.given(states)
+def test_what_either_encodes_both_decode(state: dict[str, Any]) -> None:
+    """Two programs, one with orjson and one without, read each other's stores."""
+    payloads = []
+    for encoder in WAYS:
+        with using(encoder):
+            payloads.append(outcome(lambda: FORMAT.encode(state)))
+    refused = [payload for payload in payloads if not isinstance(payload, bytes)]
+    if refused:  # two surrogates side by side
+        assert payloads[0] == payloads[1]
+        return
+    for payload in payloads:
+        for decoder in WAYS:
+            with using(decoder):
+                assert same(FORMAT.decode(payload), state)
+
+
+@hypothesis.given(states, st.data())
+def test_both_refuse_the_same_item(state: dict[str, Any], data: st.DataObject) -> None:
+    """Whatever JSON cannot give back is refused with its path, whoever encodes."""
+    places: list[Any] = [state]
+    for place in places:
+        inner = place.values() if isinstance(place, dict) else place
+        places += [value for value in inner if isinstance(value, dict | list)]
+    place = data.draw(st.sampled_from(places))
+    value = data.draw(foreign)
+    if isinstance(place, list):
+        place.append(value)
+    elif data.draw(st.booleans()):
+        place["foreign"] = value
+    else:
+        place[data.draw(st.sampled_from([1, None, 1.5, True]))] = "a key"
+    found = []
+    for encoder in WAYS:
+        with using(encoder):
+            found.append(outcome(lambda: FORMAT.encode(state)))
+    assert found[0] == found[1]
+    assert found[0][0] is errors.UnstorableError
+
+
+class Color(Enum):
+    RED = 1
+
+
+class Number(IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(1,), Color.RED, uuid.UUID(int=7), datetime.now(UTC), math.nan, math.inf, [None, math.nan]],
+    ids=repr,
+)
+def test_what_orjson_would_take_for_something_else_is_refused(value: object) -> None:
+    """It writes a list, a name, a text or null for these, without a word."""
+    assert orjson.dumps({"a": value})
+    with using(orjson), pytest.raises(errors.UnstorableError, match=r"state\['a'\]"):
+        FORMAT.encode({"a": value})
+
+
+@pytest.mark.parametrize(
+    "value", [Number.ONE, OrderedDict(b=1, a=2), 2**64, -(2**63) - 1, "\ud800", "null", None]
+)
+def test_what_is_accepted_without_orjson_is_accepted_with_it(value: object) -> None:
+    """Subclasses that come back equal, long integers, lone surrogates: the same bytes mean it."""
+    decoded = []
+    for way in WAYS:
+        with using(way):
+            decoded.append(FORMAT.decode(FORMAT.encode({"a": value})))
+    assert decoded[0] == decoded[1] == {"a": value}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "18446744073709551616",
+        "-9223372036854775809",
+        "9223372036854775808",
+        "1e400",
+        "NaN",
+        "-Infinity",
+        "-0",
+        "-0.0",
+        '"\\ud800"',
+        "0." + "1" * 400,
+        "123456789012345678901234567890.5",
+        "1" * 400,
+        '{"a":1,"a":2}',
+        "1E5",
+        "01",
+        "1.",
+        '"\x01"',
+        "[1,]",
+        "[" * 2000 + "]" * 2000,
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_both_read_the_same_in_whatever_others_wrote(text: str, mark: str) -> None:
+    """A number, a literal or an escape means the same, or is refused, with orjson and without."""
+    payload = f'{mark}{{"a":{text}}}'.encode("utf-8", "surrogatepass")
+    found = []
+    for way in WAYS:
+        with using(way):
+            found.append(outcome(lambda: FORMAT.decode(payload)))
+    assert same(*found) or repr(found[0]) == repr(found[1])
+
+
+def test_orjson_does_the_work_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With plain values, the standard library is not asked."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    payload = FORMAT.encode({"a": [1, 1.5, None, "x", {"b": True}]})
+    monkeypatch.setattr(json, "dumps", refuse)
+    monkeypatch.setattr(json, "loads", refuse)
+    with using(orjson):
+        assert FORMAT.encode(FORMAT.decode(payload)) == payload
+
+
+def test_without_orjson_the_standard_library_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not installed is not missed."""
+    plainjson._orjson.cache_clear()
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    assert FORMAT.decode(FORMAT.encode({"a": 1})) == {"a": 1}
+    plainjson._orjson.cache_clear()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
+def test_a_state_that_contains_itself_is_refused_in_no_time(way: Any) -> None:
+    """Neither depth nor breadth is followed to its end, which is not there."""
+    loop: list[Any] = []
+    loop += [loop, loop, {"x": loop}]
+    with using(way), pytest.raises(errors.UnstorableError):
+        FORMAT.encode({"loop": loop})
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
+@pytest.mark.parametrize("depth", [MAX_DEPTH, MAX_DEPTH + 1])
+def test_the_limit_of_depth_is_the_same_for_both(way: Any, depth: int) -> None:
+    """A state as deep as may be loads again; one level more is refused."""
+    state: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        state = {"a": state}
+    with using(way):
+        if depth == MAX_DEPTH:
+            assert FORMAT.decode(FORMAT.encode(state)) == state
+        else:
+            with pytest.raises(errors.UnstorableError, match="nested more than"):
+                FORMAT.encode(state)
+
+
+def test_a_list_that_is_there_often_is_no_other_state() -> None:
+    """The same object in many places is written in each."""
+    shared = [1, 2.5]
+    state = {"a": [shared] * 20_000, "b": {"c": shared}}
+    for way in WAYS:
+        with using(way):
+            assert FORMAT.decode(FORMAT.encode(state)) == state
