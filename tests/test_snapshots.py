@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import threading
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redundict.snapshots import alone, snapshot
+from redundict.snapshots import snapshot
 
 TREES = st.recursive(
     st.none() | st.integers() | st.text(max_size=3),
@@ -70,15 +69,3 @@ def test_objects_of_other_types_are_taken_as_they_are() -> None:
     taken = snapshot({"s": special, "p": pair})
     assert taken["s"] is special
     assert taken["p"] is pair
-
-
-def test_alone_is_told_by_the_threads_that_are_alive() -> None:
-    """A program without threads pays for no snapshot."""
-    assert alone()
-    over = threading.Event()
-    thread = threading.Thread(target=over.wait)
-    thread.start()
-    assert not alone()
-    over.set()
-    thread.join()
-    assert alone()
