@@ -141,6 +141,9 @@ class RedunDict(dict[Any, Any]):
     @overload
     def sync(self, *, wait: Literal[False]) -> Future[int]: ...
 
+    @overload
+    def sync(self, *, wait: bool) -> int | Future[int]: ...
+
     def sync(self, *, wait: bool = True) -> int | Future[int]:
         """Commit the state; return its generation once that is durable.
 
