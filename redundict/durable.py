@@ -55,6 +55,7 @@ class Content(NamedTuple):
     stat: Stat
 
 
+_LARGE: Final = 1 << 16  #: Bytes.
 #: Seconds that a file takes where handing it to a thread, which costs some 0.1 ms, is worth it.
 _WORTH_A_THREAD: Final = 0.0005
 
@@ -270,7 +271,8 @@ class Overwriting:
             if (created or wanted == self.mode) and wanted not in (None, before.mode):
                 disk.chmod(self._fd, wanted)
             size = 0
-            for part in self.parts:
+            # One call is cheaper than two; of a large state, another copy in memory is not.
+            for part in self.parts if len(self.parts[0]) > _LARGE else [b"".join(self.parts)]:
                 size = _write(self._fd, part, size)
             if before.size > size:
                 disk.truncate(self._fd, size)

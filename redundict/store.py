@@ -108,7 +108,9 @@ class Store:
                 return self.generation
 
             self.ledger.look_again(self.generation)
-            survivor, healed = self._settle(), self._heal()
+            survivor, healed = self.ledger.survivor(), Healed()
+            if not self.ledger.is_complete():
+                survivor, healed = self._settle(), self._heal()
             if not is_new and survivor and survivor.generation == self.generation:
                 self._warn(healed.failures)
                 return self.generation

@@ -44,6 +44,7 @@ MAX_GENERATION: Final = 10**18 - 1
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _HEX: Final = re.compile(r"[0-9a-f]+")
 # Years that every time zone can show.
+_FIRST_YEAR, _LAST_YEAR = 1970, 8999
 _TIME: Final = re.compile(
     r"(19[7-9]|[2-8][0-9]{2})[0-9]-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII
 )
@@ -132,9 +133,9 @@ def seal(
     `payload_hash` is a SHA-256 that has already taken in the payload; it is not changed. Raises
     `TrailerError` if a value cannot stand in a trailer.
     """
-    written = written or datetime.now(UTC)
+    written = (written or datetime.now(UTC)).astimezone(UTC)
     values = (generation, len(payload), format, _to_text(written), parent, copies, keep)
-    named = " ".join(f"{k}={v}" for k, v in zip(FIELDS, values, strict=False))
+    named = " ".join([f"{k}={v}" for k, v in zip(FIELDS, values, strict=False)])
     named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
     head = f"{MAGIC} {VERSION} {named} {FIELDS[-1]}=".encode("ascii")
     needed = len(payload) + 1 + len(head) + DIGEST_BYTES
@@ -142,8 +143,12 @@ def seal(
     hasher = hashlib.sha256(payload) if payload_hash is None else payload_hash.copy()
     hasher.update(padding)
     hasher.update(head)
-    ending = padding + head + hasher.hexdigest().encode("ascii") + b"\n"
-    return parse(ending[-TAIL:], len(payload) + len(ending)), ending
+    digest = hasher.hexdigest()
+    sealed = Trailer(
+        generation, len(payload), format, written, parent, copies, keep, digest, {}, history
+    )
+    _refuse_unfit(sealed)
+    return sealed, b"".join((padding, head, digest.encode("ascii"), b"\n"))
 
 
 def parse(tail: bytes, size: int) -> Trailer:
@@ -177,15 +182,26 @@ def parse(tail: bytes, size: int) -> Trailer:
         unknown={n: value for n, value in fields.items() if n not in FIELDS + OPTIONAL},
         history=_matching({"history": RECENT, **fields}, "history", _FORMAT_NAME),
     )
-    if trailer.generation < 1:
-        raise TrailerError("the trailer claims generation 0")
-    if not (1 <= trailer.copies <= MAX_COPIES and MIN_KEEP <= trailer.keep <= MAX_KEEP):
-        raise TrailerError(f"the trailer claims {trailer.copies} copies and keep {trailer.keep}")
+    _refuse_unfit(trailer)
     if trailer.length > size - len(line) - 1:
         raise TrailerError(
             f"the trailer claims {trailer.length} bytes of payload, more than there are"
         )
     return trailer
+
+
+def _refuse_unfit(trailer: Trailer) -> None:
+    """Raise for values that no trailer may have, whoever wrote it."""
+    if not 1 <= trailer.generation <= MAX_GENERATION:
+        raise TrailerError(f"the trailer claims generation {trailer.generation}")
+    if not (1 <= trailer.copies <= MAX_COPIES and MIN_KEEP <= trailer.keep <= MAX_KEEP):
+        raise TrailerError(f"the trailer claims {trailer.copies} copies and keep {trailer.keep}")
+    if not _FORMAT_NAME.fullmatch(trailer.format) or not _FORMAT_NAME.fullmatch(trailer.history):
+        raise TrailerError(f"the trailer claims {trailer.format!r} and {trailer.history!r}")
+    if len(trailer.parent) != _PARENT_DIGITS or not _HEX.fullmatch(trailer.parent):
+        raise TrailerError(f"the trailer's parent is {trailer.parent!r}")
+    if not _FIRST_YEAR <= trailer.written.year <= _LAST_YEAR:
+        raise TrailerError(f"the trailer's written is {trailer.written}")
 
 
 def verify(slot: bytes) -> Verified:

@@ -13,6 +13,7 @@ import stat
 import struct
 import subprocess
 import threading
+import time
 from typing import Final, Self
 
 FLUSH: Final = (-1, b"")
@@ -34,10 +35,14 @@ def run(*command: str) -> str:
 
 
 class BlockLog:
-    """A context in which `device` is a block device over the file `image`, and `log` its log."""
+    """A context in which `device` is a block device over the file `image`, and `log` its log.
 
-    def __init__(self, image: str, point: str) -> None:
+    A flush takes `flush_seconds`, as it does on a medium that is slower than a file.
+    """
+
+    def __init__(self, image: str, point: str, flush_seconds: float = 0.0) -> None:
         self.log: list[Entry] = []
+        self._flush_seconds = flush_seconds
         self.device = ""
         self._point = point
         self._image = os.open(image, os.O_RDWR)
@@ -99,6 +104,7 @@ class BlockLog:
             _, offset, size = struct.unpack_from("<QQI", body)
             return os.pread(self._image, size, offset)
         if opcode == _FSYNC:
+            time.sleep(self._flush_seconds)
             self.log.append(FLUSH)
             return b""
         if opcode == _INIT:

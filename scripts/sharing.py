@@ -6,7 +6,7 @@
 
 Processes that count in one store and are killed at random; threads that move amounts between
 accounts; readers beside a writer that never rests; writers that were forced past the lock; a commit
-than they can be stopped; readers beside a writer that never rests; writers that were forced past the
+that nobody waits for; ten thousand openings. Ends with a table; exits with 1 if a promise broke.
 """
 
 from __future__ import annotations

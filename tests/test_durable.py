@@ -58,7 +58,7 @@ def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Rec
     assert disk.calls == ["write", "sync_all", "sync_directory"]
     disk.calls.clear()
     known(path, b"b" * 4000, b"c" * 96)
-    assert disk.calls == ["write", "write", "sync_data"]
+    assert disk.calls == ["write", "sync_data"]  # what is small is written in one call
     disk.calls.clear()
     known(path, b"d" * 8192)
     assert disk.calls == ["write", "sync_all"]
@@ -91,6 +91,13 @@ def test_a_write_without_progress_is_an_error(path: str, disk: Recording) -> Non
     disk.most = 0
     with pytest.raises(OSError, match="no progress"):
         known(path, b"x")
+
+
+def test_what_is_large_is_not_copied_to_be_written_in_one_call(path: str, disk: Recording) -> None:
+    """The parts of a large file are written one after the other, as they are."""
+    known(path, b"a" * 100_000, b"b" * 4096)
+    assert disk.calls[:3] == ["write", "write", "sync_all"]
+    assert damage.read(path) == b"a" * 100_000 + b"b" * 4096
 
 
 def test_a_created_file_appears_whole(path: str, disk: Recording) -> None:
