@@ -1,8 +1,19 @@
-"""`python -m redundict`: the command line."""
+"""`python -m redundict`: the command line, which is imported only if it is asked to work."""
 
 import sys
 
-from .cli import main
+from . import __version__
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"redundict {__version__}\n")
+        return 0
+    from . import cli  # noqa: PLC0415 - it imports everything
+
+    return cli.main()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -125,7 +124,7 @@ class WriterLock:
         self.settled = parse_note(os.read(fd, _LIMIT)).get(_SETTLED, "")
         since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         with contextlib.suppress(OSError):  # a note is a help: a full disk must not stop the store
-            _write_note(fd, pid=os.getpid(), host=socket.gethostname(), since=since)
+            _write_note(fd, pid=os.getpid(), host=_host(), since=since)
 
     def _locked(self) -> errors.LockedError:
         note = _read_note(self._path)
@@ -140,6 +139,14 @@ class WriterLock:
             host=note.get("host"),
             since=note.get("since"),
         )
+
+
+def _host() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename
+    import socket  # noqa: PLC0415 - slow to import, and only for this
+
+    return socket.gethostname()
 
 
 def _write_note(fd: int, **fields: object) -> None:

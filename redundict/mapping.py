@@ -457,6 +457,9 @@ def load(
         return chosen.decode(loaded.payload)
 
 
+open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.
+
+
 def _committing(state: weakref.ref[RedunDict]) -> Callable[[], None]:
     """Return what hands a store's state over, as long as that is there and open."""
 

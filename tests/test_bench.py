@@ -41,6 +41,7 @@ def test_a_small_run_measures_every_work_and_writes_what_was_asked_for(tmp_path:
         assert {"redundict", "durable recipe", "recipe", "sqlite3, WAL, FULL"} <= set(texts)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # a peer's own
 @pytest.mark.parametrize("kind", contestants.CONTESTANTS, ids=lambda kind: kind.__name__)
 def test_a_contestant_loads_what_it_saved_and_changed(
     kind: type[contestants.Contestant], tmp_path: Path

@@ -10,6 +10,7 @@ import bitrot
 import evidence
 import powercut
 import pytest
+import sharing
 from peers import PROGRAMS
 
 from . import test_crash_simulated, test_permadict_autopsy
@@ -59,6 +60,13 @@ def test_the_power_cuts_are_of_every_program_and_the_controls_lose() -> None:
     assert rows["redundict"][1:] == ["0", "0", "0"]
     for control in ("redundict, unsynced", "recipe", "overwrite"):
         assert int(rows[control][1].replace(",", "")) > 0
+
+
+def test_sharing_is_every_trial_and_each_promise_was_kept() -> None:
+    """What the table shows is what the script tries."""
+    rows = table(head_of(sharing.table([])))
+    assert len(rows) == len(sharing.trials("", 1.0, 0))
+    assert {cells[-1] for cells in rows.values()} == {"yes"}
 
 
 def test_the_damage_is_every_kind_and_redundict_is_intact() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,21 @@ def test_the_mapping_overrides_no_hot_method_of_dict() -> None:
     hot = {"__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__len__"}
     hot |= {"get", "pop", "setdefault", "update", "keys", "values", "items", "clear", "popitem"}
     assert not hot & set(vars(redundict.RedunDict))
+
+
+def test_every_public_name_is_that_of_its_home() -> None:
+    """What type checkers see at the top is what is imported when it is used, and all of it."""
+    tree = ast.parse((SOURCE / "__init__.py").read_text())
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.name: importlib.import_module(f"redundict.{node.module}")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert {*seen, "open"} == set(redundict.__all__)
+    assert all(getattr(redundict, name) is getattr(home, name) for name, home in seen.items())
+    assert redundict.open is redundict.RedunDict
+    assert set(redundict.__all__) <= set(dir(redundict))
+    with pytest.raises(AttributeError, match="no attribute"):
+        redundict.nothing  # noqa: B018 - it is not there

@@ -100,7 +100,7 @@ def test_2_without_a_sync_of_the_directory_the_move_is_undone(
 
 def test_1_and_2_redundict_loads_what_sync_returned_for() -> None:
     """The same cuts at every moment of a commit and after it: nothing that was saved is lost."""
-    writer = Writer(SimulatedDisk(sector=2048))
+    writer = Writer(SimulatedDisk(sector=512))
     for state in (OLD, NEW, OLD):
         writer.commit(json.dumps(state).encode())
     cuts = Cuts(layout())
