@@ -10,9 +10,12 @@ Invariant: what `encode` returns is decoded to an equal state of the same types,
 from __future__ import annotations
 
 import functools
+import gc
+import itertools
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from .refusals import (
@@ -27,10 +30,9 @@ from .refusals import (
 )
 
 _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_LEAVES: Final = frozenset({str, int, float, bool, type(None)})
 _CONTAINERS: Final = frozenset({dict, list})
-_FEW: Final = 12  #: Items up to which a loop is as fast as a call that looks at all of them.
-_MANY: Final = 10_000  #: Containers after which it may be the same ones again and again.
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)}) | _CONTAINERS
+_MANY: Final = 512  #: Values that are looked at together: few enough for the processor's caches.
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG: Final = b"0" * 19  #: From so many digits on, an integer may need more than 64 bits.
 
@@ -42,7 +44,7 @@ class JsonFormat:
 
     def encode(self, state: State) -> bytes:
         """Return the payload; raise `UnstorableError` if it would not decode to an equal state."""
-        if (orjson := _orjson()) and _is_plain(state, keys=False):
+        if (orjson := _orjson()) and _is_plain(state, finite=True):
             payload = _dump_fast(state, orjson)
             if payload is not None:
                 return payload
@@ -74,16 +76,16 @@ def _orjson() -> Any:
 
 
 def _dump_fast(state: State, orjson: Any) -> bytes | None:
-    """Return the payload; None if it is for the standard library to say what becomes of the state.
+    """Return the payload of a state that was checked; None if orjson has no JSON for it.
 
-    orjson refuses a key that is no str, an integer of more than 64 bits, a lone surrogate. For NaN
-    and infinity, which the standard library refuses, it writes null.
+    That is so of an integer of more than 64 bits, and of a lone surrogate. Unchecked, it writes a
+    list for a tuple, null for NaN, and ends the interpreter over tuples that are nested deeply.
     """
     try:
         payload: bytes = orjson.dumps(state)
     except TypeError:
         return None
-    return None if b"null" in payload and not _is_finite(state) else payload
+    return payload
 
 
 def _dump(state: State) -> bytes:
@@ -108,58 +110,34 @@ def _load(payload: bytes) -> object:
         return json.loads(payload)
 
 
-def _is_plain(state: State, *, keys: bool = True) -> bool:  # noqa: C901 - calls cost a quarter more
-    """Tell whether there are only JSON's own types, of values and, with `keys`, of keys.
+def _is_plain(state: State, *, finite: bool = False) -> bool:
+    """Tell whether there are only JSON's own types, keys of str and, if `finite`, such floats.
 
-    NaN is for the encoder. Goes down level by level, no deeper than `MAX_DEPTH`.
+    Looks at many values in one call: at their types, and then at what the containers among them
+    refer to (`gc.get_referents`). Those are the values, and the keys as well only of a dict that
+    has, or had, one that is no str; which the count shows. May return False for what is plain, so
+    whoever is told so looks again, at each value and slowly.
     """
-    level: list[Any] = [state]
-    many = _MANY
-    for _ in range(MAX_DEPTH):
-        deeper: list[Any] = []
-        for container in level:
-            values = container
-            if type(container) is not list:
-                if keys and not _are_texts(container):
-                    return False
-                values = container.values()
-            if len(container) > _FEW and set(map(type, values)) <= _LEAVES:
-                continue
-            for value in values:
-                kind = type(value)
-                if kind in _LEAVES:
-                    continue
-                if kind not in _CONTAINERS:
-                    return False
-                deeper.append(value)
-        if not deeper:
-            return True
-        if len(deeper) > many:  # what contains itself doubles with every level: each is taken once
-            deeper = list({id(container): container for container in deeper}.values())
-            many = max(_MANY, 2 * len(deeper))
-        level = deeper
-    return False
-
-
-def _are_texts(keys: State) -> bool:
-    if len(keys) > _FEW:
-        return set(map(type, keys)) == {str}
-    try:
-        "".join(keys)  # the fastest that refuses what is no str
-    except TypeError:
+    if not {str}.issuperset(map(type, state)):
         return False
-    return True
-
-
-def _is_finite(state: State) -> bool:
-    """Tell whether every float is, in a state that does not contain itself."""
-    containers: list[Any] = [state]
-    for container in containers:
-        for value in container if type(container) is list else container.values():
-            if type(value) is float and not math.isfinite(value):
+    levels: list[Iterator[Any]] = [iter(state.values())]
+    while levels:
+        values = list(itertools.islice(levels[-1], _MANY))
+        kinds = set(map(type, values))
+        if not kinds <= _PLAIN:
+            return False
+        if finite and float in kinds:
+            total = sum([value for value in values if type(value) is float])
+            if not math.isfinite(total):  # for one that is not, or because they are too large
                 return False
-            if type(value) in _CONTAINERS:
-                containers.append(value)
+        if not values:
+            levels.pop()
+        elif not kinds.isdisjoint(_CONTAINERS):
+            containers = [value for value in values if type(value) in _CONTAINERS]
+            inner = gc.get_referents(*containers)
+            if len(inner) != sum(map(len, containers)) or len(levels) == MAX_DEPTH:
+                return False
+            levels.append(iter(inner))
     return True
 
 

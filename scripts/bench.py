@@ -47,8 +47,8 @@ TOO_SLOW: Final = 300.0  #: Milliseconds a save, from which a peer sits the larg
 Times = dict[str, list[float]]
 
 
-def state_of(size: int) -> State:
-    """Return a state of about `size` bytes of JSON: records of some 100 bytes, as programs keep."""
+def records(count: int) -> State:
+    """Return records of some 100 bytes, ten values in each: what costs an encoder most per byte."""
     return {
         f"item{n:07}": {
             "name": f"thing number {n}",
@@ -56,8 +56,23 @@ def state_of(size: int) -> State:
             "seen": n % 3 == 0,
             "tags": ["a", "b", str(n)],
         }
-        for n in range(max(1, size // 104))
+        for n in range(count)
     }
+
+
+def messages(count: int) -> State:
+    """Return records of some 450 bytes, most of it text."""
+    text = "what somebody wrote to somebody else, and got an answer to "
+    return {f"item{n:07}": {"at": n * 1.5, "text": f"{n}: {text * 7}"} for n in range(count)}
+
+
+SHAPES: Final = {"records": (records, 104), "messages": (messages, 467)}  #: And bytes per item.
+
+
+def state_of(size: int, shape: str = "records") -> State:
+    """Return a state of about `size` bytes of JSON."""
+    make, each = SHAPES[shape]
+    return make(max(1, size // each))
 
 
 def median(times: list[float]) -> float:
@@ -101,10 +116,12 @@ class Floor:
             os.close(fd)
 
 
-def measure(folder: str, size: int, kinds: list[type[Contestant]], seed: int) -> dict[str, Times]:
+def measure(
+    folder: str, size: int, shape: str, kinds: list[type[Contestant]], seed: int
+) -> dict[str, Times]:
     """Return the times of every contestant and of the floor, by work, at one size."""
     rng = random.Random(seed)  # noqa: S311 - to be repeated, not secret
-    state, count = state_of(size), max(5, min(200, BUDGET // size))
+    state, count = state_of(size, shape), max(5, min(200, BUDGET // size))
     keys = list(state)
     with ExitStack() as stack:
         here = [stack.enter_context(contestant(kind, folder, state)) for kind in kinds]
@@ -422,6 +439,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", help="where to write (the folder for temporaries)")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="bytes of JSON")
+    parser.add_argument("--shape", choices=SHAPES, default="records", help="of the state (records)")
     parser.add_argument("--only", nargs="+", help="contestants, by class")
     parser.add_argument(
         "--slow-flush", type=float, metavar="MS", help="on an ext4 with slow flushes"
@@ -450,11 +468,11 @@ def main() -> int:
                 line = f"\r{done} of {len(args.sizes)} sizes"
                 print(line, end="", file=sys.stderr, flush=True)
             with tempfile.TemporaryDirectory(dir=base) as folder:
-                found[size] = measure(folder, size, present, args.seed)
+                found[size] = measure(folder, size, args.shape, present, args.seed)
             saves = found[size]["save"]
             present = [kind for kind in present if median(saves[kind.name]) < TOO_SLOW]
             gc.collect()
-        print(f"\rPython {platform.python_version()}, {platform.platform()}\n")
+        print(f"\rPython {platform.python_version()}, {platform.platform()}, {args.shape}\n")
         print(report(found, kinds))
         if args.single:
             print(f"\n{single_figures(base, kinds)}")

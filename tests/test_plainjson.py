@@ -241,3 +241,43 @@ def test_a_list_that_is_there_often_is_no_other_state() -> None:
     for way in WAYS:
         with using(way):
             assert FORMAT.decode(FORMAT.encode(state)) == state
+
+
+def once_of_other_keys() -> dict[Any, Any]:
+    """Return a dict that has room for any keys, and only keys of str."""
+    mixed: dict[Any, Any] = {1: 2, "a": None}
+    del mixed[1]
+    return mixed
+
+
+def attributes() -> dict[str, Any]:
+    """Return the dict of an object, whose keys are its class's."""
+
+    class Thing:
+        def __init__(self) -> None:
+            self.first, self.gone, self.last = 1, 2, [3]
+
+    thing, other = Thing(), Thing()
+    del thing.gone
+    return {"thing": vars(thing), "other": vars(other)}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
+@pytest.mark.parametrize("make", [once_of_other_keys, attributes, dict])
+def test_however_a_dict_is_built_it_is_stored(make: Callable[[], Any], way: Any) -> None:
+    """What a dict went through, or whose it is, does not count."""
+    with using(way):
+        assert FORMAT.decode(FORMAT.encode({"a": make()})) == {"a": make()}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
+@pytest.mark.parametrize("place", [0, 1, 510, 511, 512, 513, 1023, 1024, 1025, 1999])
+@pytest.mark.parametrize("foreign", [(1,), math.nan, {2: 3}, {"x": [{"y": (1,)}]}], ids=repr)
+def test_no_item_of_many_is_overlooked(foreign: object, place: int, way: Any) -> None:
+    """In a long list, in a large dict, and among many small ones, every item is looked at."""
+    plain: list[Any] = [{"n": n} if n % 3 else 1.5 for n in range(2000)]
+    listed = [*plain[:place], foreign, *plain[place:]]
+    keyed = {str(n): value for n, value in enumerate(listed)}
+    for state in (keyed, {"list": listed}, {"a": [{"b": keyed}]}):
+        with using(way), pytest.raises(errors.UnstorableError, match=rf"\[[']?{place}[']?\]"):
+            FORMAT.encode(state)
