@@ -33,6 +33,7 @@ _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _CONTAINERS: Final = frozenset({dict, list})
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)}) | _CONTAINERS
 _MANY: Final = 512  #: Values that are looked at together: few enough for the processor's caches.
+_MANY_INSIDE: Final = 256 * _MANY  #: Values of several containers that are listed together: 1 MB.
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG: Final = b"0" * 19  #: From so many digits on, an integer may need more than 64 bits.
 
@@ -113,32 +114,52 @@ def _load(payload: bytes) -> object:
 def _is_plain(state: State, *, finite: bool = False) -> bool:
     """Tell whether there are only JSON's own types, keys of str and, if `finite`, such floats.
 
-    Looks at many values in one call: at their types, and then at what the containers among them
-    refer to (`gc.get_referents`). Those are the values, and the keys as well only of a dict that
-    has, or had, one that is no str; which the count shows. May return False for what is plain, so
-    whoever is told so looks again, at each value and slowly.
+    Looks at many values in one call. May return False for what is plain, so whoever is told so
+    looks again, at each value and slowly.
     """
-    if not {str}.issuperset(map(type, state)):
+    if not _are_texts(state):
         return False
-    levels: list[Iterator[Any]] = [iter(state.values())]
-    while levels:
-        values = list(itertools.islice(levels[-1], _MANY))
+    unseen: list[tuple[Iterator[Any], int]] = [(iter(state.values()), 1)]  # and how deep they are
+    while unseen:
+        source, depth = unseen[-1]
+        values = list(itertools.islice(source, _MANY))
+        if len(values) < _MANY:
+            unseen.pop()
         kinds = set(map(type, values))
-        if not kinds <= _PLAIN:
+        if not kinds <= _PLAIN or (finite and float in kinds and not _are_finite(values)):
             return False
-        if finite and float in kinds:
-            total = sum([value for value in values if type(value) is float])
-            if not math.isfinite(total):  # for one that is not, or because they are too large
-                return False
-        if not values:
-            levels.pop()
-        elif not kinds.isdisjoint(_CONTAINERS):
+        if not kinds.isdisjoint(_CONTAINERS):
             containers = [value for value in values if type(value) in _CONTAINERS]
-            inner = gc.get_referents(*containers)
-            if len(inner) != sum(map(len, containers)) or len(levels) == MAX_DEPTH:
+            inside = _inside(containers) if depth < MAX_DEPTH else None
+            if inside is None:
                 return False
-            levels.append(iter(inner))
+            unseen += [(source, depth + 1) for source in inside]
     return True
+
+
+def _inside(containers: list[Any]) -> list[Iterator[Any]] | None:
+    """Return the values in dicts and lists; None where not every key is seen to be a str.
+
+    What the collector says that they refer to are their values, and the keys as well only of a dict
+    that has, or had, a key that is no str; which the count shows.
+    """
+    count = sum(map(len, containers))
+    if count <= _MANY_INSIDE:
+        referents = gc.get_referents(*containers)
+        return [iter(referents)] if len(referents) == count else None
+    dicts = [container for container in containers if type(container) is dict]
+    if not all(map(_are_texts, dicts)):
+        return None
+    return [iter(c.values() if type(c) is dict else c) for c in containers]
+
+
+def _are_texts(keys: State) -> bool:
+    return {str}.issuperset(map(type, keys))
+
+
+def _are_finite(values: list[Any]) -> bool:
+    """Tell whether every float is; perhaps not, where they are too large to be added up."""
+    return math.isfinite(sum([value for value in values if type(value) is float]))
 
 
 def _objection(value: object) -> str:
