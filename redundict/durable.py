@@ -16,7 +16,7 @@ import functools
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -106,8 +106,8 @@ class Disk:
         )
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
-        """Read at most `size` bytes at `offset`."""
-        os.lseek(fd, offset, os.SEEK_SET)
+        """Read at most `size` bytes at `offset`; a negative one counts from the end."""
+        os.lseek(fd, offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
         return os.read(fd, size)
 
     def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
@@ -217,13 +217,15 @@ def read(path: str, limit: int | None = None) -> Content:
 
 
 def ending(path: str, limit: int) -> bytes:
-    """Return the last `limit` bytes of a file; raises as `read` does."""
-    fd, stat = _open(path)
+    """Return the last `limit` bytes of what has this name, be it a file or not.
+
+    Raises `OSError`, also if there are not so many.
+    """
+    fd = disk.open_read(path)
     try:
-        start = max(stat.size - limit, 0)
-        return _read(fd, stat.size - start, start)
+        return disk.read(fd, limit, -limit)
     finally:
-        _close_quietly(fd)
+        disk.close(fd)
 
 
 def read_plain(path: str) -> bytes | None:
@@ -266,7 +268,7 @@ class Overwriting:
         self._name = self.path + ".new" if self.afresh else self.path
         self._fd, before = _open_or_create(self._name, 0o666 if wanted is None else wanted)
         created = before is None
-        with self._closing():
+        try:
             before = before or disk.stat(self._fd)
             if (created or wanted == self.mode) and wanted not in (None, before.mode):
                 disk.chmod(self._fd, wanted)
@@ -276,26 +278,24 @@ class Overwriting:
                 size = _write(self._fd, part, size)
             if before.size > size:
                 disk.truncate(self._fd, size)
+        except BaseException:
+            _close_quietly(self._fd)
+            raise
         self.sync_name |= created or self.afresh
         self.sync_size |= not before.size == size <= before.allocated
 
     def sync(self) -> None:
         """Make it durable, and close it."""
-        with self._closing():
+        try:
             (disk.sync_all if self.sync_size else disk.sync_data)(self._fd)
+        except BaseException:
+            _close_quietly(self._fd)
+            raise
         disk.close(self._fd)  # NFS reports a failed write here
         if self.afresh:
             disk.rename(self._name, self.path)
         if self.sync_name:
             disk.sync_directory(os.path.dirname(self.path))
-
-    @contextlib.contextmanager
-    def _closing(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            _close_quietly(self._fd)
-            raise
 
 
 def overwrite_all(files: Sequence[Overwriting]) -> dict[str, Exception]:

@@ -45,6 +45,7 @@ class Ledger:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.places: dict[str, Place] = {}
+        self._paths: dict[int, list[str]] = {}  # by index, one in each copy
         self.known: set[str] = set()  #: Digests that were there on opening, or are our own.
         self._beyond: list[Slot] = []  # where another writer, who keeps more, may add a slot
 
@@ -73,7 +74,8 @@ class Ledger:
         self.places = {
             slot.path: Place(slot, distrusted=slot.path in distrusted) for slot in loaded.slots
         }
-        index = 1 + max(slot.index for slot in loaded.slots)
+        self._paths = {slot.index: self.layout.paths(slot.index) for slot in loaded.slots}
+        index = 1 + max(self._paths)
         self._beyond = [
             Slot(copy, index, path, SlotState.MISSING)
             for copy, path in enumerate(self.layout.paths(index))
@@ -95,15 +97,14 @@ class Ledger:
                 return self.places[slot.path].slot
         return None
 
-    def home_of(self, survivor: Slot) -> list[Place]:
-        """Return the places, one in each copy, where a generation should be."""
-        return [self.places[path] for path in self.layout.paths(survivor.index)]
+    def at(self, index: int) -> list[Place]:
+        """Return the places with an index, one in each copy."""
+        return [self.places[path] for path in self._paths[index]]
 
-    def is_complete(self) -> bool:
+    def is_complete(self, survivor: Slot | None) -> bool:
         """Tell whether every copy of the newest generation is known to be on the medium."""
-        survivor = self.survivor()
         return survivor is not None and all(
-            place.slot.holds(survivor) and place.settled for place in self.home_of(survivor)
+            place.slot.holds(survivor) and place.settled for place in self.at(survivor.index)
         )
 
     def refuse_if_diverged(self) -> None:

@@ -104,12 +104,12 @@ class Store:
             hasher = hashlib.sha256(payload)
             content = hasher.digest(), format
             is_new = even_if_unchanged or content != self._content
-            if not is_new and self.ledger.is_complete():
+            if not is_new and self.ledger.is_complete(self.ledger.survivor()):
                 return self.generation
 
             self.ledger.look_again(self.generation)
             survivor, healed = self.ledger.survivor(), Healed()
-            if not self.ledger.is_complete():
+            if not self.ledger.is_complete(survivor):
                 survivor, healed = self._settle(), self._heal()
             if not is_new and survivor and survivor.generation == self.generation:
                 self._warn(healed.failures)
@@ -131,7 +131,7 @@ class Store:
             )
             self._content = None  # until this has succeeded, nothing is known to be unchanged
             failures = self._write(
-                [self.ledger.places[path] for path in self.layout.paths(victim)],
+                self.ledger.at(victim),
                 [payload, ending],
                 sealed,
                 survivor,
@@ -157,7 +157,7 @@ class Store:
 
     def holds(self, payload: bytes, format: str) -> bool:
         """Tell whether this is the content of the last commit, in every copy."""
-        return self.unchanged(payload, format) and self.ledger.is_complete()
+        return self.unchanged(payload, format) and self.ledger.is_complete(self.ledger.survivor())
 
     def refuse_if_forked(self) -> None:
         """Raise `ForkedError` in a child of the process that took the lock."""
@@ -179,7 +179,7 @@ class Store:
                 p for p in self.ledger.places.values() if survivor and p.slot.holds(survivor)
             ]
             # A copy that is not ours now, and that nobody synced, may be ours to the next holder.
-            if self.ledger.is_complete() and all(place.settled for place in holders):
+            if self.ledger.is_complete(survivor) and all(place.settled for place in holders):
                 settled = self.ledger.note()
         self.lock.release(settled)
 
@@ -243,7 +243,7 @@ class Store:
         survivor, healed = self.ledger.survivor(), Healed()
         if survivor is None or survivor.trailer is None:
             return healed
-        for place in self.ledger.home_of(survivor):
+        for place in self.ledger.at(survivor.index):
             if place.slot.holds(survivor):
                 continue
             try:

@@ -156,7 +156,11 @@ class SimulatedDisk:
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
         self.fail("read", self.handles[fd])
-        return self._inode(fd).cache[offset : offset + size]
+        cache = self._inode(fd).cache
+        start = offset + len(cache) if offset < 0 else offset
+        if start < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return cache[start : start + size]
 
     def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         self.fail("write", self.handles[fd])
