@@ -129,7 +129,7 @@ def export(args: argparse.Namespace) -> Exit:
             action="name another file, or add --force",
         )
     with errors.typed(f"{file} cannot be written", path=os.path.abspath(args.path)):
-        durable.overwrite(file, [loaded.payload], afresh=True)
+        durable.overwrite(file, loaded.payload, afresh=True)
     print(f"Generation {loaded.generation}, {len(loaded.payload)} bytes, is in {file}.")
     return _met(loaded, args)
 

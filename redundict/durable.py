@@ -16,7 +16,7 @@ import functools
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
@@ -239,8 +239,9 @@ def read_plain(path: str) -> bytes | None:
 
 @dataclass(slots=True)
 class Overwriting:
-    """A file that is to hold `parts`, one after the other, durably; it is created if it is absent.
+    """A file that is to hold `content` and `ending()`, durably; it is created if it is absent.
 
+    `ending` is called once the content is on its way, by as many threads as there are files.
     `mode` (permission bits) is set before any content is there; without it, `mode_if_new` is, on a
     file that is created; without both, the umask decides. `sync_size` and `sync_name` may be False
     where the file's size and allocation, and its name, are known to be on the medium already; what
@@ -253,7 +254,8 @@ class Overwriting:
     """
 
     path: str
-    parts: Sequence[bytes]
+    content: bytes
+    ending: Callable[[], bytes] = bytes
     mode: int | None = None
     mode_if_new: int | None = None
     sync_size: bool = True
@@ -263,7 +265,7 @@ class Overwriting:
     _fd: int = -1
 
     def write(self) -> None:
-        """Write the parts."""
+        """Write the content and the ending."""
         wanted = self.mode if self.mode is not None else self.mode_if_new
         self._name = self.path + ".new" if self.afresh else self.path
         self._fd, before = _open_or_create(self._name, 0o666 if wanted is None else wanted)
@@ -272,10 +274,12 @@ class Overwriting:
             before = before or disk.stat(self._fd)
             if (created or wanted == self.mode) and wanted not in (None, before.mode):
                 disk.chmod(self._fd, wanted)
-            size = 0
             # One call is cheaper than two; of a large state, another copy in memory is not.
-            for part in self.parts if len(self.parts[0]) > _LARGE else [b"".join(self.parts)]:
-                size = _write(self._fd, part, size)
+            if len(self.content) < _LARGE:
+                size = _write(self._fd, self.content + self.ending(), 0)
+            else:
+                size = _write(self._fd, self.content, 0)
+                size = _write(self._fd, self.ending(), size)
             if before.size > size:
                 disk.truncate(self._fd, size)
         except BaseException:
@@ -304,9 +308,9 @@ def overwrite_all(files: Sequence[Overwriting]) -> dict[str, Exception]:
     return {file.path: error for file, error in zip(files, errors, strict=True) if error}
 
 
-def overwrite(path: str, parts: Sequence[bytes], **options: Any) -> None:
-    """Make a file hold `parts` durably, or raise; see `Overwriting` for the options."""
-    for error in overwrite_all([Overwriting(path, parts, **options)]).values():
+def overwrite(path: str, content: bytes, **options: Any) -> None:
+    """Make a file hold `content` durably, or raise; see `Overwriting` for the options."""
+    for error in overwrite_all([Overwriting(path, content, **options)]).values():
         raise error
 
 

@@ -56,7 +56,7 @@ class Repair:
                 content = survey.content_of(source)
                 if slot.path in put:
                     aside[slot.name] = _put_aside(put.pop(slot.path))
-                durable.overwrite(slot.path, [content], mode_if_new=source.mode)
+                durable.overwrite(slot.path, content, mode_if_new=source.mode)
         for slot in put.values():
             aside[slot.name] = _put_aside(slot)
         loaded, _ = self._store.open()

@@ -18,15 +18,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from . import durable, errors, loading, slots, survey, trailer
+from . import durable, errors, loading, slots, survey, threads, trailer
 from .history import THINNED, give_up
 from .ledger import Ledger, Place
 from .loading import Loaded
 from .locking import WriterLock
 from .slots import Layout, Slot, SlotState
 
+if TYPE_CHECKING:
+    PayloadHash = Callable[[], hashlib._Hash]  # noqa: SLF001 - as the type stubs name it
+
 Failures = dict[str, Exception]  #: What the system said, by the path of the slot.
+_LARGE: Final = 1 << 20  #: Bytes of payload whose digest is worth a thread of its own.
+
+
+class Content(NamedTuple):
+    """What tells whether a payload is that of the last commit."""
+
+    length: int
+    format: str
+    digest: bytes  #: SHA-256 of the payload alone.
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,7 @@ class Store:
         self.digest = ""  #: Its digest.
         self._mode = mode
         self.ledger = Ledger(layout)
-        self._content: tuple[bytes, str] | None = None  # payload digest and format of `generation`
+        self._content: Content | None = None  # of `generation`
         self._number = 0  # the highest that verified, or that this process tried to write
         self._started = 0  # the generation that was there when the program opened the store
         self._busy = False
@@ -82,7 +95,7 @@ class Store:
             self._number = max(self._number, loaded.generation)
             if loaded.survivor is None:
                 return loaded, Healed()
-            self._content = loaded.payload_digest, loaded.format
+            self._content = Content(len(loaded.payload), loaded.format, loaded.payload_digest)
             for slot in loaded.slots:
                 if slot.state is SlotState.CLAIMED and slot.generation == loaded.generation:
                     self.ledger.verify(slot)
@@ -101,9 +114,8 @@ class Store:
         meanwhile. If the power goes before this returns, the generation before loads, or this one.
         """
         with self._alone():
-            hasher = hashlib.sha256(payload)
-            content = hasher.digest(), format
-            is_new = even_if_unchanged or content != self._content
+            payload_hash = _hashing(payload)
+            is_new = even_if_unchanged or not self._is_content(payload, format, payload_hash)
             if not is_new and self.ledger.is_complete(self.ledger.survivor()):
                 return self.generation
 
@@ -119,27 +131,23 @@ class Store:
             victim = self._choose_victim(survivor)
             self._refuse_overflow()
             self._number += 1
-            sealed, ending = trailer.seal(
-                payload,
+            draft = trailer.draft(
+                len(payload),
                 generation=self._number,
                 format=format,
                 parent=_as_parent(survivor),
                 copies=self.layout.copies,
                 keep=self.layout.keep,
                 history=self.layout.history,
-                payload_hash=hasher,
             )
             self._content = None  # until this has succeeded, nothing is known to be unchanged
             failures = self._write(
-                self.ledger.at(victim),
-                [payload, ending],
-                sealed,
-                survivor,
+                self.ledger.at(victim), payload, lambda: draft.seal(payload_hash()), survivor
             )
             if len(failures) == self.layout.copies:
                 raise self._failed(failures, survivor)
-            self.generation, self.digest = self._number, sealed.digest
-            self._content = content
+            self.generation, self.digest = self._number, draft.seal(payload_hash())[0].digest
+            self._content = Content(len(payload), format, payload_hash().digest())
             self._warn(failures)
             return self.generation
 
@@ -149,7 +157,14 @@ class Store:
 
     def unchanged(self, payload: bytes, format: str) -> bool:
         """Tell whether this is the content that was loaded or committed last."""
-        return (hashlib.sha256(payload).digest(), format) == self._content
+        return self._is_content(payload, format, lambda: hashlib.sha256(payload))
+
+    def _is_content(self, payload: bytes, format: str, payload_hash: PayloadHash) -> bool:
+        """Tell whether a payload is the last commit's, by its length alone if that tells."""
+        last = self._content
+        if last is None or (last.length, last.format) != (len(payload), format):
+            return False
+        return last.digest == payload_hash().digest()
 
     def knows(self, digest: str) -> bool:
         """Tell whether a generation was there on opening, or is this process's own."""
@@ -218,7 +233,7 @@ class Store:
             if place.settled or place.slot.extra:
                 continue
             try:
-                durable.overwrite(place.slot.path, [survey.content_of(place.slot)])
+                durable.overwrite(place.slot.path, survey.content_of(place.slot))
             except trailer.TrailerError as error:
                 place.slot = replace(
                     place.slot, state=SlotState.DAMAGED, fault=error.fault, reason=str(error)
@@ -243,6 +258,7 @@ class Store:
         survivor, healed = self.ledger.survivor(), Healed()
         if survivor is None or survivor.trailer is None:
             return healed
+        as_is = survivor.trailer, b""
         for place in self.ledger.at(survivor.index):
             if place.slot.holds(survivor):
                 continue
@@ -254,7 +270,7 @@ class Store:
             except (OSError, trailer.TrailerError) as error:
                 healed.failures[place.slot.path] = error
                 continue
-            failures = self._write([place], [content], survivor.trailer, survivor)
+            failures = self._write([place], content, lambda: as_is, survivor)
             healed.failures.update(failures)
             healed.slots.extend([] if failures else [bad])
         return healed
@@ -286,12 +302,20 @@ class Store:
     def _write(
         self,
         places: list[Place],
-        parts: list[bytes],
-        sealed: trailer.Trailer,
+        content: bytes,
+        seal: Callable[[], tuple[trailer.Trailer, bytes]],
         survivor: Slot | None,
     ) -> Failures:
-        """Make slots hold `parts` durably; until that is done, they are not trusted."""
-        self.ledger.known.add(sealed.digest)
+        """Make slots hold `content` and the ending that seals it, durably.
+
+        Until that is done, they are not trusted.
+        """
+
+        def ending() -> bytes:
+            sealed, following = seal()
+            self.ledger.known.add(sealed.digest)  # as ours, before anybody can meet it
+            return following
+
         failures: Failures = {}
         files = []
         for place in places:
@@ -301,7 +325,8 @@ class Store:
             files.append(
                 durable.Overwriting(
                     place.slot.path,
-                    parts,
+                    content,
+                    ending,
                     mode=self._mode,
                     mode_if_new=survivor.mode if survivor else None,
                     sync_size=not place.sized,
@@ -314,7 +339,7 @@ class Store:
         failures |= durable.overwrite_all(files)
         for place in places:
             if place.slot.path not in failures:
-                place.settle(slots.written(place.slot, sealed))
+                place.settle(slots.written(place.slot, seal()[0]))
         return failures
 
     def _refusal(self, slot: Slot, survivor: Slot | None) -> OSError | None:
@@ -347,6 +372,14 @@ class Store:
             action="free space or mend the disk, then sync() again",
             failures={path: errors.why(error) for path, error in failures.items()},
         )
+
+
+def _hashing(payload: bytes) -> PayloadHash:
+    """Return what returns the hash of a payload; a large one is hashed meanwhile."""
+    if len(payload) >= _LARGE:
+        return threads.begin(lambda: hashlib.sha256(payload)).result
+    found = hashlib.sha256(payload)
+    return lambda: found
 
 
 def _as_parent(survivor: Slot | None) -> str:

@@ -1,20 +1,26 @@
-"""Threads: whether there are any that might change a state, and some that help with the flushing.
+"""Threads: whether there are any that might change a state, and some that help with a commit.
 
-A helper is a thread that is there from the first call that it was needed for, and waits; so no call
-pays for the start of one. Knows nothing of what it calls.
+A helper is there from the first call that it was needed for, and waits; so no call pays for the
+start of one. Knows nothing of what it calls.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
-from typing import Final
+from concurrent.futures import Future, wait
 
+# Not when it is needed: an interpreter that is exiting refuses that.
+from concurrent.futures.thread import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+Result = TypeVar("Result")
+#: A call that waits for another was begun after it, so any number will do.
+_MOST: Final = 4
 _harmless: Final[weakref.WeakSet[threading.Thread]] = weakref.WeakSet()
-_idle: list[_Helper] = []
 
 
 def this_one_is_harmless() -> None:
@@ -30,60 +36,30 @@ def alone() -> bool:
     return all(thread is this or thread in _harmless for thread in threading.enumerate())
 
 
-def side_by_side(calls: Sequence[Callable[[], None]]) -> list[Exception | None]:
+def begin(call: Callable[[], Result]) -> Future[Result]:
+    """Make a call in a helper, and return the future of what it returns."""
+    try:
+        return _helpers().submit(call)
+    except RuntimeError:  # the interpreter is exiting, and starts no threads any more
+        future: Future[Result] = Future()
+        try:
+            future.set_result(call())
+        except Exception as error:  # noqa: BLE001 - it is for who asks
+            future.set_exception(error)
+        return future
+
+
+def side_by_side(calls: Sequence[Callable[[], object]]) -> list[Exception | None]:
     """Make the calls, each in a thread of its own, the first in this one; return their errors."""
-    helpers = [_helper() for _ in calls[1:]]
-    for helper, call in zip(helpers, calls[1:], strict=True):
-        helper.begin(call)
+    others = [begin(call) for call in calls[1:]]
     try:
         found = [error_of(call) for call in calls[:1]]
     finally:  # a signal must not leave them at work alone
-        found_by_helpers = [helper.wait() for helper in helpers]
-        _idle.extend(helpers)
-    return found + found_by_helpers
+        wait(others)
+    return found + [error_of(other.result) for other in others]
 
 
-class _Helper:
-    """A thread that makes one call at a time."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._ends: SimpleQueue[Exception | None] = SimpleQueue()
-        threading.Thread(target=self._run, name="redundict helper", daemon=True).start()
-
-    def begin(self, call: Callable[[], None]) -> None:
-        self._calls.put(call)
-
-    def wait(self) -> Exception | None:
-        return self._ends.get()
-
-    def _run(self) -> None:
-        this_one_is_harmless()
-        while True:
-            self._ends.put(error_of(self._calls.get()))
-
-
-class _NoHelper(_Helper):
-    """What makes the call itself, where no thread can be had."""
-
-    def __init__(self) -> None:
-        self._call: Callable[[], None] = _nothing
-
-    def begin(self, call: Callable[[], None]) -> None:
-        self._call = call
-
-    def wait(self) -> Exception | None:
-        return error_of(self._call)
-
-
-def _helper() -> _Helper:
-    try:
-        return _idle.pop() if _idle else _Helper()
-    except RuntimeError:  # the interpreter is exiting, and starts no threads any more
-        return _NoHelper()
-
-
-def error_of(call: Callable[[], None]) -> Exception | None:
+def error_of(call: Callable[[], object]) -> Exception | None:
     """Make a call; return what it raised."""
     try:
         call()
@@ -92,9 +68,10 @@ def error_of(call: Callable[[], None]) -> Exception | None:
     return None
 
 
-def _nothing() -> None:
-    """Do nothing."""
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_MOST, "redundict helper", this_one_is_harmless)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # they are the parent's

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import Fault
 from .history import RECENT
@@ -116,8 +116,26 @@ def size_class(needed: int) -> int:
     return -(-needed // step) * step
 
 
-def seal(
-    payload: bytes,
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """All of a trailer but its digest, which takes a while where the payload is large."""
+
+    claims: Trailer  #: Without a digest.
+    _covered: bytes  # what the digest covers beside the payload: padding, and the line's beginning
+
+    def seal(self, payload_hash: hashlib._Hash) -> tuple[Trailer, bytes]:
+        """Return the trailer, and the bytes (padding and trailer) that follow the payload.
+
+        `payload_hash` is a SHA-256 that has taken in the payload; it is not changed.
+        """
+        hasher = payload_hash.copy()
+        hasher.update(self._covered)
+        digest = hasher.hexdigest()
+        return replace(self.claims, digest=digest), b"%b%b\n" % (self._covered, digest.encode())
+
+
+def draft(
+    length: int,
     *,
     generation: int,
     format: str,
@@ -126,29 +144,27 @@ def seal(
     keep: int,
     history: str = RECENT,
     written: datetime | None = None,
-    payload_hash: hashlib._Hash | None = None,
-) -> tuple[Trailer, bytes]:
-    """Return a new slot's trailer, and the bytes (padding and trailer) that follow the payload.
+) -> Draft:
+    """Return the trailer of a new slot for a payload of `length` bytes, yet to be sealed.
 
-    `payload_hash` is a SHA-256 that has already taken in the payload; it is not changed. Raises
-    `TrailerError` if a value cannot stand in a trailer.
+    Raises `TrailerError` if a value cannot stand in a trailer.
     """
     written = (written or datetime.now(UTC)).astimezone(UTC)
-    values = (generation, len(payload), format, _to_text(written), parent, copies, keep)
+    claims = Trailer(
+        generation, length, format, written, parent, copies, keep, "", {}, history=history
+    )
+    _refuse_unfit(claims)
+    values = (generation, length, format, _to_text(written), parent, copies, keep)
     named = " ".join([f"{k}={v}" for k, v in zip(FIELDS, values, strict=False)])
     named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
     head = f"{MAGIC} {VERSION} {named} {FIELDS[-1]}=".encode("ascii")
-    needed = len(payload) + 1 + len(head) + DIGEST_BYTES
-    padding = b"\n" * (1 + size_class(needed) - needed)
-    hasher = hashlib.sha256(payload) if payload_hash is None else payload_hash.copy()
-    hasher.update(padding)
-    hasher.update(head)
-    digest = hasher.hexdigest()
-    sealed = Trailer(
-        generation, len(payload), format, written, parent, copies, keep, digest, {}, history
-    )
-    _refuse_unfit(sealed)
-    return sealed, b"".join((padding, head, digest.encode("ascii"), b"\n"))
+    needed = length + 1 + len(head) + DIGEST_BYTES
+    return Draft(claims, b"\n" * (1 + size_class(needed) - needed) + head)
+
+
+def seal(payload: bytes, **claims: Any) -> tuple[Trailer, bytes]:
+    """Return a new slot's trailer, and what follows the payload; `claims` are those of `draft`."""
+    return draft(len(payload), **claims).seal(hashlib.sha256(payload))
 
 
 def parse(tail: bytes, size: int) -> Trailer:

@@ -134,7 +134,7 @@ def moving(folder: str, moves: int, rng: random.Random) -> Row:
 
     class Watched(durable.Disk):
         def overwrite_all(self, files: Sequence[durable.Overwriting]) -> list[Exception | None]:
-            written.extend(bytes(file.parts[0]) for file in files[:1])
+            written.extend(bytes(file.content) for file in files[:1])
             return super().overwrite_all(files)
 
     def move(state: redundict.RedunDict, seed: float) -> None:

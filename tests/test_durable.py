@@ -47,9 +47,9 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Recording:
     return recording
 
 
-def known(path: str, *parts: bytes) -> None:
+def known(path: str, content: bytes, ending: bytes = b"") -> None:
     """Overwrite a file whose size and name are on the medium."""
-    durable.overwrite(path, parts, sync_size=False, sync_name=False)
+    durable.overwrite(path, content, ending=lambda: ending, sync_size=False, sync_name=False)
 
 
 def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Recording) -> None:
@@ -67,7 +67,7 @@ def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Rec
     assert disk.calls == ["write", "truncate", "sync_all"]
     assert damage.read(path) == b"e" * 4096
     disk.calls.clear()
-    durable.overwrite(path, [b"f" * 4096])
+    durable.overwrite(path, b"f" * 4096)
     assert disk.calls == ["write", "sync_all", "sync_directory"]
 
 
@@ -94,7 +94,7 @@ def test_a_write_without_progress_is_an_error(path: str, disk: Recording) -> Non
 
 
 def test_what_is_large_is_not_copied_to_be_written_in_one_call(path: str, disk: Recording) -> None:
-    """The parts of a large file are written one after the other, as they are."""
+    """The content of a large file, and then its ending, are written as they are."""
     known(path, b"a" * 100_000, b"b" * 4096)
     assert disk.calls[:3] == ["write", "write", "sync_all"]
     assert damage.read(path) == b"a" * 100_000 + b"b" * 4096
@@ -102,7 +102,7 @@ def test_what_is_large_is_not_copied_to_be_written_in_one_call(path: str, disk: 
 
 def test_a_created_file_appears_whole(path: str, disk: Recording) -> None:
     """It has another name until its content is synced, and its name is synced then."""
-    durable.overwrite(path, [b"x" * 10], afresh=True)
+    durable.overwrite(path, b"x" * 10, afresh=True)
     assert disk.calls == ["write", "sync_all", "sync_directory"]
     assert os.listdir(os.path.dirname(path)) == ["state.json"]
 
@@ -112,11 +112,11 @@ def test_permissions_are_exact_whatever_the_umask(path: str, umask: int) -> None
     """A mode is set exactly; `mode_if_new` only on a file that is created."""
     before = os.umask(umask)
     try:
-        durable.overwrite(path, [b"x"], mode=0o640)
+        durable.overwrite(path, b"x", mode=0o640)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
-        durable.overwrite(path, [b"x"], mode_if_new=0o600)
+        durable.overwrite(path, b"x", mode_if_new=0o600)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
-        durable.overwrite(path + "2", [b"x"], mode_if_new=0o600)
+        durable.overwrite(path + "2", b"x", mode_if_new=0o600)
         assert stat.S_IMODE(os.stat(path + "2").st_mode) == 0o600
     finally:
         os.umask(before)
@@ -133,7 +133,7 @@ def test_what_is_no_regular_file_is_neither_followed_nor_opened(path: str) -> No
         with pytest.raises(durable.NotAFileError):
             durable.read(name)
         with pytest.raises(durable.NotAFileError):
-            durable.overwrite(name, [b"overwritten"])
+            durable.overwrite(name, b"overwritten")
     assert damage.read(target) == b"precious"
 
 
@@ -173,6 +173,6 @@ def test_no_descriptor_is_left_open_when_a_call_fails(
         monkeypatch.setattr(durable, "disk", failing)
         with pytest.raises(OSError, match="Input/output"):
             durable.read(path)
-            durable.overwrite(path, [b"y"], mode=0o600, sync_size=False)
-            durable.overwrite(path, [b"y"], sync_size=False)
+            durable.overwrite(path, b"y", mode=0o600, sync_size=False)
+            durable.overwrite(path, b"y", sync_size=False)
     assert len(os.listdir("/proc/self/fd")) == before

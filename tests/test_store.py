@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import signal
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -316,3 +318,44 @@ def test_a_flipped_version_number_is_damage(path: str) -> None:
         assert state.recovery is not None
         assert state.recovery.healed == ("state.json.b0",)
     assert damage.read(path + ".b0") == content
+
+
+def test_a_large_payload_is_hashed_while_it_is_written(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest of what is new for sure ends only once the payload is on its way."""
+    on_its_way = threading.Event()
+
+    class Disk(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            on_its_way.set()
+            return super().write(fd, data, offset)
+
+    def sha256(payload: bytes) -> Any:
+        assert on_its_way.wait(10)
+        return hashlib.sha256(payload)
+
+    monkeypatch.setattr(durable, "disk", Disk())
+    monkeypatch.setattr("redundict.store.hashlib", SimpleNamespace(sha256=sha256))
+    assert writer(path).commit(b"x" * 2_000_000, "json") == 1
+
+
+def test_a_large_commit_that_failed_is_no_conflict_with_itself(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failed sync leaves to be read is known as our own, and the next commit succeeds."""
+
+    class Failing(durable.Disk):
+        def sync_all(self, fd: int) -> None:
+            raise OSError(errno.EIO, "no")
+
+        sync_data = sync_all
+
+    store = writer(path)
+    store.commit(b"1" * 2_000_000, "json")
+    store.commit(b"2" * 2_000_000, "json")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", Failing())
+        with pytest.raises(redundict.CommitError):
+            store.commit(b"3" * 2_000_001, "json")
+    assert store.commit(b"4" * 2_000_000, "json") == 4

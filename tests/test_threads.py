@@ -33,12 +33,11 @@ def test_what_each_raised_is_returned_in_their_order() -> None:
 
 
 def test_no_thread_is_started_for_a_call_that_a_helper_is_there_for() -> None:
-    """A thousand calls are made by the helper of the first."""
-    side_by_side([lambda: None] * 2)
+    """A thousand calls are made by a few helpers."""
     before = threading.active_count()
     for _ in range(1000):
         side_by_side([lambda: None] * 2)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before + threads._MOST
 
 
 def test_a_signal_waits_for_the_helpers() -> None:
@@ -96,7 +95,7 @@ def test_two_copies_are_flushed_at_once_where_a_flush_is_slow(
 
     disk = Slow()
     monkeypatch.setattr(durable, "disk", disk)
-    files = [durable.Overwriting(f"{path}.{n}", [b"x"]) for n in range(2)]
+    files = [durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)]
     assert durable.overwrite_all(files) == {}
     disk.barrier = threading.Barrier(2, timeout=10)
     assert durable.overwrite_all(files) == {}
@@ -116,5 +115,5 @@ def test_one_after_the_other_where_a_flush_is_fast(
     monkeypatch.setattr(durable, "disk", Fast())
     monkeypatch.setattr(durable, "_WORTH_A_THREAD", 1.0)
     for _ in range(3):
-        durable.overwrite_all([durable.Overwriting(f"{path}.{n}", [b"x"]) for n in range(2)])
+        durable.overwrite_all([durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)])
     assert seen == {threading.current_thread()}
