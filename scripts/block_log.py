@@ -37,11 +37,15 @@ def run(*command: str) -> str:
 class BlockLog:
     """A context in which `device` is a block device over the file `image`, and `log` its log.
 
-    A flush takes `flush_seconds`, as it does on a medium that is slower than a file.
+    A flush takes `flush_seconds`, as it does on a medium that is slower than a file. With `keep`
+    False, nothing is logged.
     """
 
-    def __init__(self, image: str, point: str, flush_seconds: float = 0.0) -> None:
+    def __init__(
+        self, image: str, point: str, flush_seconds: float = 0.0, *, keep: bool = True
+    ) -> None:
         self.log: list[Entry] = []
+        self._keep = keep
         self._flush_seconds = flush_seconds
         self.device = ""
         self._point = point
@@ -98,14 +102,16 @@ class BlockLog:
             _, offset, size = struct.unpack_from("<QQI", body)
             data = body[40 : 40 + size]
             os.pwrite(self._image, data, offset)
-            self.log.append((offset, data))
+            if self._keep:
+                self.log.append((offset, data))
             return struct.pack("<II", size, 0)
         if opcode == _READ:
             _, offset, size = struct.unpack_from("<QQI", body)
             return os.pread(self._image, size, offset)
         if opcode == _FSYNC:
             time.sleep(self._flush_seconds)
-            self.log.append(FLUSH)
+            if self._keep:
+                self.log.append(FLUSH)
             return b""
         if opcode == _INIT:
             _, minor, readahead = struct.unpack_from("<III", body)

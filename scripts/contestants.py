@@ -30,9 +30,13 @@ class Contestant(ABC):
     name: ClassVar[str]
     needs: ClassVar[str] = ""  #: A module.
     durable: ClassVar[bool] = True
+    stays: ClassVar[bool] = False  #: Takes part at every size, however slow.
 
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, "state")
+
+    def take(self, state: State) -> None:  # noqa: B027 - most keep no state in memory
+        """Take the whole state into memory, and save nothing."""
 
     @abstractmethod
     def save(self, state: State) -> None:
@@ -65,11 +69,12 @@ class Redundict(Contestant):
     """redundict, as it is installed."""
 
     name = "redundict"
+    stays = True
     fast: ClassVar[bool] = False
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
-        self._state = self._with_its_encoder(lambda: redundict.open(self.path))
+        self.state = self._with_its_encoder(lambda: redundict.open(self.path))
 
     def _with_its_encoder(self, act: Any) -> Any:
         before = plainjson._orjson  # noqa: SLF001 - to compare both on one machine
@@ -80,25 +85,28 @@ class Redundict(Contestant):
         finally:
             plainjson._orjson = before  # noqa: SLF001 - as above
 
+    def take(self, state: State) -> None:
+        if len(self.state) != len(state):
+            self.state.clear()
+        self.state.update(state)
+
     def save(self, state: State) -> None:
-        if len(self._state) != len(state):
-            self._state.clear()
-        self._state.update(state)
-        self._with_its_encoder(self._state.sync)
+        self.take(state)
+        self._with_its_encoder(self.state.sync)
 
     def change(self, state: State, key: str) -> None:
-        self._state[key] = state[key]
-        self._with_its_encoder(self._state.sync)
+        self.state[key] = state[key]
+        self._with_its_encoder(self.state.sync)
 
     def sync(self) -> None:
         """Commit what is there."""
-        self._with_its_encoder(self._state.sync)
+        self._with_its_encoder(self.state.sync)
 
     def load(self) -> State:
         return dict(self._with_its_encoder(lambda: redundict.open(self.path, "r")))
 
     def close(self) -> None:
-        self._with_its_encoder(self._state.close)
+        self._with_its_encoder(self.state.close)
 
 
 class FastRedundict(Redundict):
@@ -134,6 +142,7 @@ class DurableRecipe(Recipe):
 
     name = "durable recipe"
     durable = True
+    stays = True
 
     def encode(self, state: State) -> bytes:
         """Return the file's content."""
@@ -193,17 +202,41 @@ class KeyByKey(Contestant):
         self.store.close()
 
 
-class Shelve(KeyByKey):
-    """The standard library's, over the best dbm there is; none of them syncs."""
+class ShelveDumb(KeyByKey):
+    """The standard library's, over the dbm that every Python has; none of them syncs."""
 
-    name = "shelve"
+    name = "shelve, dbm.dumb"
+    needs = "dbm.dumb"
     durable = False
 
     def open(self) -> Any:
-        return shelve.open(self.path)  # noqa: S301 - its own file
+        return shelve.Shelf(importlib.import_module(self.needs).open(self.path, "c"))
 
     def commit(self) -> None:
-        self.store.sync()
+        if hasattr(self.store.dict, "sync"):
+            self.store.dict.sync()
+
+
+class ShelveGnu(ShelveDumb):
+    """Over GNU dbm, where Python was built with it."""
+
+    name = "shelve, dbm.gnu"
+    needs = "dbm.gnu"
+
+
+class ShelveNdbm(ShelveDumb):
+    """Over the system's ndbm, where Python was built with it."""
+
+    name = "shelve, dbm.ndbm"
+    needs = "dbm.ndbm"
+
+
+class ShelveSqlite(ShelveDumb):
+    """Over SQLite, from Python 3.13 on, which syncs: every key is a transaction of its own."""
+
+    name = "shelve, dbm.sqlite3"
+    needs = "dbm.sqlite3"
+    durable = True
 
 
 class SqliteDict(KeyByKey):
@@ -407,7 +440,10 @@ CONTESTANTS: tuple[type[Contestant], ...] = (
     Sqlite,
     Zodb,
     Recipe,
-    Shelve,
+    ShelveDumb,
+    ShelveGnu,
+    ShelveNdbm,
+    ShelveSqlite,
     SqliteDict,
     TinyDb,
     PickleDb,

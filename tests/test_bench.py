@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +11,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import bench
+import bench_exact
+import bench_report
+import bench_rounds
 import block_log
 import contestants
 import plot
@@ -49,11 +53,24 @@ def test_a_contestant_loads_what_it_saved_and_changed(
     """No figure of one that does not keep the state."""
     if absent := contestants.missing(kind):
         pytest.skip(f"{absent} is not installed")
-    state = bench.state_of(2000)
+    state = bench_rounds.state_of(2000)
     with bench.contestant(kind, str(tmp_path), state) as opened:
         state["item0000003"] = {"name": "changed"}
         opened.change(state, "item0000003")
         assert opened.load() == state
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_flushes_and_bytes_of_a_save_are_counted(tmp_path: Path) -> None:
+    """redundict: a flush and a slot of 20 KB for each of two copies; the recipe: no flush."""
+    assert bench_exact.flushes(contestants.Redundict, str(tmp_path)) == (2.0, 2 * 20.480)
+    assert bench_exact.flushes(contestants.Recipe, str(tmp_path))[0] == 0.0
+
+
+def test_the_memory_of_a_save_is_at_least_its_payload(tmp_path: Path) -> None:
+    """What is encoded is in memory once, and the measure sees it."""
+    size = 5_000_000
+    assert size < bench_exact.peak(contestants.Redundict, str(tmp_path), size) < 5 * size
 
 
 @pytest.mark.parametrize(
@@ -69,7 +86,7 @@ def test_the_crossover_is_where_the_lines_meet(
     ours: dict[int, float], theirs: dict[int, float], size: float | None
 ) -> None:
     """On logarithmic scales, between the two sizes around it; of sizes that both have."""
-    assert bench.crossover(ours, theirs) == (size and pytest.approx(size))
+    assert bench_report.crossover(ours, theirs) == (size and pytest.approx(size))
 
 
 def test_a_plot_of_one_point_is_a_picture() -> None:
