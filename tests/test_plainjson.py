@@ -36,7 +36,10 @@ leaves = (
 keys = st.text(st.characters(exclude_categories=[]))
 states = st.dictionaries(
     keys,
-    st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(keys, inner)),
+    st.recursive(
+        leaves, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=20
+    ),
+    max_size=5,
 )
 foreign = st.sampled_from(
     [
@@ -278,7 +281,18 @@ def test_no_item_of_many_is_overlooked(foreign: object, place: int, way: Any) ->
     plain: list[Any] = [{"n": n} if n % 3 else 1.5 for n in range(2000)]
     listed = [*plain[:place], foreign, *plain[place:]]
     keyed = {str(n): value for n, value in enumerate(listed)}
-    many = [[0] * plainjson._MANY_INSIDE, keyed, listed]  # too many to be listed together
-    for state in (keyed, {"list": listed}, {"a": [{"b": keyed}]}, {"c": many}):
+    for state in (keyed, {"list": listed}, {"a": [{"b": keyed}]}):
         with using(way), pytest.raises(errors.UnstorableError, match=rf"\[[']?{place}[']?\]"):
             FORMAT.encode(state)
+
+
+@pytest.mark.parametrize(
+    "foreign", [(1,), math.nan, {2: 3}, {2: 3, **{str(n): n for n in range(600)}}]
+)
+def test_nothing_is_overlooked_beside_what_is_large(foreign: object) -> None:
+    """Containers that hold too much to be listed together are looked at one by one."""
+    large = [0] * plainjson._MANY_INSIDE
+    for state in ({"c": [large, foreign]}, {"c": {"large": large, "x": [foreign]}}):
+        with using(orjson), pytest.raises(errors.UnstorableError):
+            FORMAT.encode(state)
+    assert FORMAT.decode(FORMAT.encode({"c": [large, {"n": 1}]})) == {"c": [large, {"n": 1}]}
