@@ -29,6 +29,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Final
 
 import bench_exact
@@ -37,7 +38,16 @@ import block_log
 import powercut
 from bench_report import FLOOR, FLUSH, Found, shown
 from bench_rounds import SHAPES, Times, median, rounds, state_of
-from contestants import CONTESTANTS, Contestant, FastRedundict, Redundict, State, missing
+from contestants import (
+    CONTESTANTS,
+    Contestant,
+    FastOnTwoDisks,
+    FastRedundict,
+    OnTwoDisks,
+    Redundict,
+    State,
+    missing,
+)
 from rich.console import Console
 from rich.progress import Progress
 
@@ -166,9 +176,13 @@ def slow_disk(milliseconds: float) -> Iterator[str]:
             file.truncate(1 << 30)
         block_log.run("mkfs.ext4", "-q", "-F", image)
         os.mkdir(point)
-        device = block_log.BlockLog(image, fuse, milliseconds / 1e3, keep=False)
-        stack.enter_context(device)
-        stack.enter_context(powercut.mounted(device.device, point))
+        # In a process of its own: its thread must not share the lock of this interpreter.
+        command = [sys.executable, block_log.__file__, image, fuse, str(milliseconds / 1e3)]
+        server = stack.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, text=True))  # noqa: S603
+        if server.stdout is None:
+            raise ValueError("a process without pipes")
+        device = server.stdout.readline().strip()
+        stack.enter_context(powercut.mounted(device, point))
         yield point
 
 
@@ -220,7 +234,10 @@ def main() -> int:
     print(f"Python {platform.python_version()}, {platform.platform()}, {args.shape}\n")
     with ExitStack() as stack:
         if args.slow_flush:
-            base = stack.enter_context(slow_disk(args.slow_flush))
+            base, OnTwoDisks.other = (
+                stack.enter_context(slow_disk(args.slow_flush)) for _ in range(2)
+            )
+            kinds = [OnTwoDisks, FastOnTwoDisks, *kinds]
         else:
             base = stack.enter_context(tempfile.TemporaryDirectory(dir=args.folder))
         if args.single:

@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Final
 
 from bench_rounds import Times, median
-from contestants import Contestant, DurableRecipe, FastRecipe, FastRedundict, Redundict
+from contestants import (
+    Contestant,
+    DurableRecipe,
+    FastOnTwoDisks,
+    FastRecipe,
+    FastRedundict,
+    OnTwoDisks,
+    Redundict,
+)
 from plot import Series, svg
 
 Found = dict[int, dict[str, Times]]  #: Times by size (bytes) and work.
 Row = tuple[str, float, float]  #: What is promised, the ratio that was measured, and its bound.
 WORKS: Final = ("save", "change", "no change", "load")
 PAIRS: Final = ((Redundict, DurableRecipe), (FastRedundict, FastRecipe))
+ON_TWO_DISKS: Final = ((OnTwoDisks, DurableRecipe), (FastOnTwoDisks, FastRecipe))
 FLUSH: Final = "one flush"
 FLOOR: Final = "floor"
 SLOW: Final = 3.0  #: Milliseconds from which a flush is a slow one, with bounds of its own.
@@ -97,7 +106,7 @@ def bounds(found: Found, kinds: list[type[Contestant]]) -> Iterator[Row]:
 def _with_slow_flush(size: int, ms: dict[str, float]) -> Iterator[Row]:
     if size > 20_000:
         return
-    for ours, recipe in PAIRS:
+    for ours, recipe in PAIRS + ON_TWO_DISKS:
         if ours.name in ms and recipe.name in ms:
             label = f"save of {shown(size)}, {ours.name}"
             yield f"{label} / one flush", ms[ours.name] / ms[FLUSH], 1.15

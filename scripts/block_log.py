@@ -2,6 +2,9 @@
 
 The FUSE server is the thread of `BlockLog`; it speaks the kernel's protocol itself (one file, eight
 requests), so nothing has to be installed. As root on Linux.
+
+Run as a program (`block_log.py IMAGE POINT SECONDS`), it serves a device in a process of its own,
+whose flushes take so long: prints its name, keeps no log, and ends with its input.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import stat
 import struct
 import subprocess
+import sys
 import threading
 import time
 from typing import Final, Self
@@ -131,3 +135,10 @@ class BlockLog:
         if opcode in (_RELEASE, _FLUSH, _DESTROY):
             return b""
         raise OSError(errno.ENOSYS, "not needed")
+
+
+if __name__ == "__main__":
+    with BlockLog(sys.argv[1], sys.argv[2], float(sys.argv[3]), keep=False) as served:
+        sys.stdout.write(f"{served.device}\n")
+        sys.stdout.flush()
+        sys.stdin.read()

@@ -10,8 +10,10 @@ import importlib
 import json
 import os
 import shelve
+import shutil
 import sqlite3
 import sys
+import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -74,7 +76,11 @@ class Redundict(Contestant):
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
-        self.state = self._with_its_encoder(lambda: redundict.open(self.path))
+        self.state = self._with_its_encoder(lambda: redundict.open(self.path, copies=self.copies()))
+
+    def copies(self) -> int | list[str]:
+        """Return what the store is opened with."""
+        return 2
 
     def _with_its_encoder(self, act: Any) -> Any:
         before = plainjson._orjson  # noqa: SLF001 - to compare both on one machine
@@ -103,7 +109,9 @@ class Redundict(Contestant):
         self._with_its_encoder(self.state.sync)
 
     def load(self) -> State:
-        return dict(self._with_its_encoder(lambda: redundict.open(self.path, "r")))
+        return dict(
+            self._with_its_encoder(lambda: redundict.open(self.path, "r", copies=self.copies()))
+        )
 
     def close(self) -> None:
         self._with_its_encoder(self.state.close)
@@ -113,6 +121,32 @@ class FastRedundict(Redundict):
     """redundict with the extra `fast`."""
 
     name = "redundict, orjson"
+    needs = "orjson"
+    fast = True
+
+
+class OnTwoDisks(Redundict):
+    """redundict with each copy on a disk of its own."""
+
+    name = "redundict, on two disks"
+    other: ClassVar[str]  #: A folder on the second one.
+
+    def __init__(self, folder: str) -> None:
+        self._second = tempfile.mkdtemp(dir=self.other)
+        super().__init__(folder)
+
+    def copies(self) -> list[str]:
+        return [os.path.dirname(self.path), self._second]
+
+    def close(self) -> None:
+        super().close()
+        shutil.rmtree(self._second)
+
+
+class FastOnTwoDisks(OnTwoDisks):
+    """The same with the extra `fast`."""
+
+    name = "redundict, orjson, on two disks"
     needs = "orjson"
     fast = True
 
