@@ -18,12 +18,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from . import errors, integrity, slots, survey
+from . import durable, errors, integrity, slots, survey
 from .integrity import Report
 from .slots import Layout
 from .survey import Folders
 
-_SLOT: Final = re.compile(r"(.+)\.[a-z](0|[1-9][0-9]{0,3})")
+_SLOT: Final = re.compile(r"(.+)\.[a-z](0|[1-9][0-9]{0,3})", re.DOTALL)
 _ALONE: Final = 0.3  #: Seconds of work that are not worth another process.
 _BATCH: Final = 16  #: Stores that a process is given at once.
 _AHEAD: Final = 3  #: Batches for each process that are under way.
@@ -49,8 +49,9 @@ class How:
 def find(paths: Iterable[str], folders: Folders | None = None) -> Iterator[str]:
     """Yield the stores that `paths` name: stores themselves, or folders to be searched.
 
-    A folder without a store in it is yielded as well, for its error. A stranger's file that is only
-    named like a slot is passed over; links to folders are not followed.
+    A folder without a store in it is yielded as well, for its error, and so is one below it that
+    cannot be listed. A stranger's file that is only named like a slot is passed over; links to
+    folders are not followed.
     """
     for path in paths:
         if not os.path.isdir(path) or _is_store(path, folders):
@@ -79,7 +80,11 @@ def check_all(paths: Iterable[str], how: How, workers: int | None = None) -> Ite
 def check_one(path: str, how: How) -> Checked:
     """Check a store; an error is returned, not raised."""
     try:
-        return Checked(path, integrity.check(path, folders=how.folders, cold=how.cold))
+        try:
+            return Checked(path, integrity.check(path, folders=how.folders, cold=how.cold))
+        except errors.NotFoundError:
+            _refuse_unlisted(path)
+            raise
     except (errors.RedundictError, OSError, ValueError) as error:
         return Checked(path, None, error)
 
@@ -117,8 +122,17 @@ def _check_batch(paths: list[str], how: How) -> list[Checked]:
 
 
 def _below(folder: str) -> Iterator[str]:
-    """Yield the stores in a folder and below it, each once, in the order of their names."""
-    for parent, folders, names in os.walk(folder):
+    """Yield the stores in a folder and below it, each once, in the order of their names.
+
+    Folders that cannot be listed come last: a check says so of them.
+    """
+    unlisted: list[str] = []
+
+    def refused(error: OSError) -> None:
+        if error.errno not in durable.ABSENT:  # one that is gone by now hides nothing
+            unlisted.append(error.filename)
+
+    for parent, folders, names in os.walk(folder, onerror=refused):
         folders.sort()
         found: dict[str, int] = {}
         for name in names:
@@ -128,6 +142,19 @@ def _below(folder: str) -> Iterator[str]:
             path = os.path.join(parent, name)
             if count > 1 or f"{name}.lock" in names or _is_store(path, None):
                 yield path
+    yield from unlisted
+
+
+def _refuse_unlisted(path: str) -> None:
+    """Raise for a folder that cannot be listed: no folder may pass for one without a store."""
+    if os.path.isdir(path):
+        with errors.typed(
+            "the folder cannot be listed, so that a store may be overlooked",
+            path=os.path.abspath(path),
+            safe="nothing was changed",
+            action="make the folder readable, then try again",
+        ):
+            durable.names(path)
 
 
 def _is_store(path: str, folders: Folders | None) -> bool:

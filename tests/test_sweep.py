@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +47,55 @@ def test_strangers_files_are_passed_over(tmp_path: Path) -> None:
         damage.truncate(f"{lost}.{slot}", 0)
     os.remove(f"{lost}.lock")
     assert list(sweep.find([str(tmp_path)])) == [lost]
+
+
+def test_no_name_hides_a_store(tmp_path: Path) -> None:
+    """A name may hold anything that a file system takes, a newline even."""
+    made = make(tmp_path / "line\nstate: healthy\n")
+    assert list(sweep.find([str(tmp_path)])) == [made]
+
+
+@pytest.mark.parametrize("refusal", [errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refusal: int,
+) -> None:
+    """The stores in it were not checked, so that the others being healthy is not enough."""
+    make(tmp_path / "open" / "s.json")
+    hidden = os.path.dirname(make(tmp_path / "hidden" / "s.json"))
+    for function in ("scandir", "listdir"):
+        real = getattr(os, function)
+
+        def refuse(path: str, real: Any = real) -> object:
+            if str(path) == hidden:
+                raise OSError(refusal, os.strerror(refusal), hidden)
+            return real(path)
+
+        monkeypatch.setattr(os, function, refuse)
+    for paths in ([str(tmp_path)], [hidden]):
+        assert cli.main(["check", *paths]) == Exit.FAILED
+        said = capsys.readouterr().err
+        assert f"{hidden}: the folder cannot be listed" in said
+        assert os.strerror(refusal) in said
+
+
+def test_a_folder_that_goes_away_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no longer there hides nothing."""
+    made = make(tmp_path / "s.json")
+    (tmp_path / "gone").mkdir()
+    real = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert list(sweep.find([str(tmp_path)])) == [made]
 
 
 def test_a_folder_without_a_store_is_an_error(
