@@ -54,19 +54,23 @@ def _check_once(args: argparse.Namespace) -> Exit:
     def total() -> int:
         return sum(sweep.size(path, how.folders) for path in sweep.find(args.path, how.folders))
 
-    with progress.bar(total) as advance:
+    with progress.bar(total) as bar:
         for found in sweep.check_all(sweep.find(args.path, how.folders), how):
-            advance(sweep.size(found.path, how.folders))
+            bar.advance(sweep.size(found.path, how.folders))
             code = OF_STATE[found.report.state] if found.report else Exit.FAILED
             if found.error:
                 code = exits.of_error(found.error)
             counts[code] += 1
             worst = exits.worst([worst, code])
+            if args.quiet and code is Exit.OK:
+                continue
+            if (sys.stderr if found.error and not args.json else sys.stdout).isatty():
+                bar.hide()
             if args.json:
                 _print_json(records.checked(found))
             elif found.error:
                 print(f"redundict: {found.error}", file=sys.stderr)
-            elif found.report and not (args.quiet and code is Exit.OK):
+            elif found.report:
                 print("\n" * (shown > 0) + render.report(found.report))
                 shown += 1
     if sum(counts.values()) > 1 and not args.json and not (args.quiet and worst is Exit.OK):

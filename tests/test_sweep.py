@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import time
 from pathlib import Path
@@ -149,6 +150,9 @@ def test_quiet_prints_only_trouble(tmp_path: Path, capsys: pytest.CaptureFixture
     assert out.count("store:") == 1
     assert f"store: {made[1]}" in out
     assert out.endswith("3 stores: 2 healthy, 1 degraded\n")
+    assert cli.main(["check", "--quiet", "--json", str(tmp_path)]) == Exit.DEGRADED
+    [record] = capsys.readouterr().out.splitlines()
+    assert json.loads(record)["path"] == made[1]
 
 
 def test_a_check_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
