@@ -10,6 +10,7 @@ import argparse
 import io
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         "--cold", action="store_true", help="drop the page cache first: read from the medium"
     )
     command.add_argument(
-        "--watch", type=float, metavar="SECONDS", help="check again and again, so long apart"
+        "--watch", type=_pause, metavar="SECONDS", help="check again and again, so long apart"
     )
 
 
@@ -121,7 +122,10 @@ def _add_writers(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_store(command, writes=True)
     command.add_argument("--dry-run", action="store_true", help="show it, and change nothing")
     command.add_argument(
-        "--prefer", metavar="COPY", help="the letter of the copy that stands, if two diverged"
+        "--prefer",
+        type=str.lower,
+        metavar="COPY",
+        help="the letter of the copy that stands, if two diverged",
     )
     command = add(commands.import_file, "import", "FILE")
     _add_store(command, writes=True)
@@ -160,6 +164,14 @@ def _add_generation(command: argparse.ArgumentParser) -> None:
 
 def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="for programs: one record a store")
+
+
+def _pause(text: str) -> float:
+    """Return a number of seconds that can be slept."""
+    seconds = float(text)
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise ValueError(text)
+    return seconds
 
 
 class _Parser(argparse.ArgumentParser):

@@ -101,7 +101,7 @@ def diff(args: argparse.Namespace) -> Exit:
     newest = loading.load(layout, args.new)
     if newest.survivor is None:
         raise integrity.not_found(layout.path)
-    number = args.old or loading.previous(layout, newest.generation)
+    number = loading.previous(layout, newest.generation) if args.old is None else args.old
     old, new = _state(loading.load(layout, number)), _state(newest)
     changes = differences.differences(old, new)
     if args.json:
@@ -158,8 +158,8 @@ def rollback(args: argparse.Namespace) -> Exit:
         if newest is None or target is None:
             print("  (what changes is not shown: it would have to be unpickled)")
         else:
-            for change in differences.differences(newest, target):
-                print(f"  {differences.line(change)}")
+            lines = map(differences.line, differences.differences(newest, target))
+            print("\n".join(f"  {line}" for line in lines) or "  (both hold the same)")
         if args.dry_run:
             print("Nothing was changed.")
             return Exit.OK

@@ -110,7 +110,8 @@ def rollback(
 ) -> int:
     """Commit generation `to` (by default the one before the newest) again; return the new number.
 
-    Raises `NoGenerationError` if no copy of it verifies, and what opening for writing raises.
+    Raises `NoGenerationError` if no copy of it verifies or if it is the newest, and what opening
+    for writing raises.
     """
     with prepared_rollback(path, to, folders=folders, timeout=timeout) as prepared:
         return prepared.do()
@@ -158,9 +159,14 @@ def prepared_rollback(
     Raises what `rollback` raises.
     """
     with _locked(path, folders, timeout) as store:
-        newest = loading.load_locked(store.layout)
-        before = loading.previous(store.layout, newest.generation) if to is None else to
-        yield Rollback(newest, loading.load_locked(store.layout, before), store)
+        layout = store.layout
+        newest = loading.load_locked(layout)
+        if pair := slots.diverged(survey.survey_verified(layout)):
+            raise divergence(layout, *pair)
+        if to == newest.generation:  # to commit it again would only push out an older one
+            raise loading.no_generation(layout, f"generation {to} is the newest already", to)
+        before = loading.previous(layout, newest.generation) if to is None else to
+        yield Rollback(newest, loading.load_locked(layout, before), store)
 
 
 def put_lost_aside(layout: Layout) -> integrity.Recovery | None:

@@ -216,6 +216,9 @@ def test_show_tells_when_the_newest_generation_is_lost(path: str) -> None:
         ("show", "state.json", "--generation", "two"),
         ("import", "state.json"),
         ("check", "state.json", "--folder", ".", "--folder", "."),
+        ("check", "state.json", "--watch", "-1"),
+        ("check", "state.json", "--watch", "nan"),
+        ("check", "state.json", "--watch", "1e300"),
     ],
     ids=" ".join,
 )

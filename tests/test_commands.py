@@ -89,6 +89,7 @@ def test_diff_shows_paths_values_and_nothing_else(
     reverse = out(capsys, "diff", store, "3", "2")
     assert reverse == "- recent[1]: '/new'\n- title: 'x\\x1b[2J'\n"
     assert out(capsys, "diff", store, "3") == ""
+    assert cli.main(["diff", store, "0"]) == Exit.FAILED
 
 
 def test_diff_refuses_what_it_would_have_to_unpickle(
@@ -204,6 +205,61 @@ def test_rollback_asks_on_a_terminal(
     assert "- recent[1]: '/new'" in shown
     assert ("Roll back? [y/N]" in shown) == (not options)
     assert redundict.check(store).generation == generation
+
+
+def test_the_newest_is_not_rolled_back_to(capsys: pytest.CaptureFixture[str], store: str) -> None:
+    """To commit it again would push the generation before out of its slot, and change nothing."""
+    for options in ([], ["--dry-run"]):
+        assert cli.main(["rollback", "--to", "3", *options, store]) == Exit.FAILED
+        assert "generation 3 is the newest already" in capsys.readouterr().err
+    assert [g.number for g in redundict.check(store).generations] == [3, 2]
+
+
+def test_a_rollback_to_the_same_content_says_so(
+    capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    """Two generations may hold the same."""
+    with redundict.open(path, keep=3) as state:
+        for state["n"] in (1, 2):
+            state.sync()
+        state.rollback()
+    assert "(both hold the same)" in out(capsys, "rollback", "--to", "1", "--dry-run", path)
+
+
+@pytest.mark.damages
+def test_a_dry_rollback_refuses_what_a_rollback_refuses(
+    capsys: pytest.CaptureFixture[str], store: str, tmp_path: Path
+) -> None:
+    """Copies that diverged are not rolled back, and the dry run does not say otherwise."""
+    diverge(store, tmp_path / "other")
+    before = [damage.read(f"{store}.{slot}") for slot in ("a0", "a1", "b0", "b1")]
+    for options in (["--dry-run"], []):
+        assert cli.main(["rollback", *options, store]) == Exit.FAILED
+        assert "hold different content" in capsys.readouterr().err
+    assert [damage.read(f"{store}.{slot}") for slot in ("a0", "a1", "b0", "b1")] == before
+
+
+@pytest.mark.parametrize(("letter", "kept"), [("a", "mine"), ("B", "theirs")])
+def test_the_copy_that_stands_is_named_by_its_letter(
+    capsys: pytest.CaptureFixture[str], store: str, tmp_path: Path, letter: str, kept: str
+) -> None:
+    """As a slot's name or as a person writes it."""
+    diverge(store, tmp_path / "other")
+    out(capsys, "repair", "--prefer", letter, store)
+    assert redundict.load(store)["n"] == kept
+
+
+def diverge(path: str, folder: Path) -> None:
+    """Make copy B hold another generation 4 than copy A."""
+    folder.mkdir()
+    other = str(folder / os.path.basename(path))
+    for slot in ("a0", "a1", "b0", "b1"):
+        shutil.copy(f"{path}.{slot}", f"{other}.{slot}")
+    for place, value in ((path, "mine"), (other, "theirs")):
+        with redundict.open(place) as state:
+            state["n"] = value
+    damage.overwrite(f"{path}.b1", damage.read(f"{other}.b1"))
+    age_all(path)
 
 
 def test_rolling_back_twice_is_where_it_began(
