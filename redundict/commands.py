@@ -125,17 +125,38 @@ def show(args: argparse.Namespace) -> Exit:
 def export(args: argparse.Namespace) -> Exit:
     """Write a generation's payload to FILE, durably."""
     loaded, file = _loaded(args), os.path.abspath(args.file)
-    if durable.exists(file) and not args.force:
+    refused = _why_not_to(file, loaded.layout, force=args.force)
+    if refused:
         raise errors.StorageError(
-            f"{file} is there already",
-            path=os.path.abspath(args.path),
+            f"{file} {refused[0]}",
+            path=loaded.layout.path,
             safe="nothing was written",
-            action="name another file, or add --force",
+            action=refused[1],
         )
-    with errors.typed(f"{file} cannot be written", path=os.path.abspath(args.path)):
+    with errors.typed(
+        f"{file} cannot be written",
+        path=loaded.layout.path,
+        safe="what was there is as it was",
+        action="look at the folder's permissions and free space",
+    ):
         durable.overwrite(file, loaded.payload, afresh=True)
     print(f"Generation {loaded.generation}, {len(loaded.payload)} bytes, is in {file}.")
     return _met(loaded, args)
+
+
+def _why_not_to(file: str, layout: Layout, *, force: bool) -> tuple[str, str] | None:
+    """Return why nothing may be exported to a file, and what to do; None if it may."""
+    if not os.path.isdir(os.path.dirname(file)):
+        return "is in no folder that exists", "name another file, or make the folder"
+    if os.path.dirname(file) in layout.folders and (
+        layout.parse(os.path.basename(file)) or file == layout.lock_path
+    ):
+        return "belongs to the store itself", "name another file"
+    if durable.exists(file) and (os.path.islink(file) or not os.path.isfile(file)):
+        return "is there already, and is no plain file", "name another file"
+    if durable.exists(file) and not force:
+        return "is there already", "name another file, or add --force"
+    return None
 
 
 def browse(args: argparse.Namespace) -> Exit:

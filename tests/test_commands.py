@@ -173,6 +173,32 @@ def test_export_writes_the_payload_and_overwrites_nothing_unasked(
     assert min(os.listdir(tmp_path)) == "out.json"
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("state.json.a0", "belongs to the store itself"),
+        ("state.json.c7", "belongs to the store itself"),
+        ("state.json.lock", "belongs to the store itself"),
+        ("folder", "no plain file"),
+        ("link", "no plain file"),
+        ("pipe", "no plain file"),
+        ("absent/out.json", "in no folder that exists"),
+    ],
+)
+def test_export_replaces_no_slot_and_nothing_but_a_file(
+    capsys: pytest.CaptureFixture[str], store: str, tmp_path: Path, name: str, says: str
+) -> None:
+    """Not even with --force: a slot that is overwritten is a copy that is lost."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(os.listdir(tmp_path))
+    assert cli.main(["export", store, str(tmp_path / name), "--force"]) == Exit.FAILED
+    assert says in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == before
+    assert redundict.check(store).state is redundict.StoreState.HEALTHY
+
+
 # --- rollback
 
 
