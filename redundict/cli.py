@@ -24,8 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     warnings.simplefilter("always", errors.RedundancyWarning)
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes fewer, by position
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name, way in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as by `>&-`
+            setattr(sys, name, open(os.devnull, way))  # noqa: SIM115 - as long as the process lives
+        elif isinstance(stream, io.TextIOWrapper) and way == "w":
             stream.reconfigure(errors="backslashreplace")  # a path may hold any bytes
     try:
         top = parser()

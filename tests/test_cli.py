@@ -426,6 +426,17 @@ def test_a_reader_that_is_gone_is_no_error(path: str) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["check", "show", "rollback"])
+def test_a_stream_that_is_closed_is_no_error(path: str, command: str, closed: str) -> None:
+    """A daemon may start it with none; the exit code is what counts then."""
+    line = shlex.join([sys.executable, "-m", "redundict", command, make(path)])
+    done = subprocess.run(
+        ["sh", "-c", f"{line} {closed}"], env=ENVIRONMENT, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (Exit.OK, b"")
+
+
 # --- rollback, repair
 
 
