@@ -239,7 +239,7 @@ class Browser(App[None]):
 
     def _tell(self, met: Warning | Exception | str) -> None:
         severity: SeverityLevel = "warning" if isinstance(met, Warning) else "error"
-        self.notify(_plain(str(met)), severity=severity, markup=False, timeout=10)
+        self.notify(render.plain(str(met)), severity=severity, markup=False, timeout=10)
 
 
 def run(path: str, folders: Folders | None = None, timeout: float = 0.0) -> None:
@@ -249,9 +249,9 @@ def run(path: str, folders: Folders | None = None, timeout: float = 0.0) -> None
 
 def _head(report: Report) -> Text:
     state = Text.assemble((str(report.state), f"bold {COLOURS[report.state]}"), "  ", report.status)
-    lines = [(" store", Text(_plain(report.path), style="bold")), (" state", state)]
+    lines = [(" store", Text(render.plain(report.path), style="bold")), (" state", state)]
     if report.action:
-        lines.append(("action", Text(_plain(report.action), style="italic")))
+        lines.append(("action", Text(render.plain(report.action), style="italic")))
     return Text("\n").join(Text.assemble((f"{label}: ", "dim"), text) for label, text in lines)
 
 
@@ -263,7 +263,7 @@ def _changes(old: Generation, new: Generation) -> Text:
     try:
         before, after = _decoded(old), _decoded(new)
     except errors.RedundictError as error:
-        return Text(_plain(str(error)), style="red")
+        return Text(render.plain(str(error)), style="red")
     if before is None or after is None:
         return Text(UNREADABLE, style="dim")
     styles = {"+": "green", "-": "red"}
@@ -281,7 +281,7 @@ def _held(generation: Generation) -> Text:
     try:
         lines = render.payload(_payload(generation), generation.format).splitlines()
     except errors.RedundictError as error:
-        return Text(_plain(str(error)), style="red")
+        return Text(render.plain(str(error)), style="red")
     return _bounded(map(_cut, lines[:LINES]), len(lines) - LINES)
 
 
@@ -313,8 +313,3 @@ def _payload(generation: Generation) -> bytes:
     raise errors.NoGenerationError(
         "it is no longer there", path=generation.slots[0].path, action="press c to check again"
     )
-
-
-def _plain(text: str) -> str:
-    """Return text without what could attack a terminal, or could not be written to it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import __version__, commands, errors, exits, importing
+from . import __version__, commands, errors, exits, importing, render
 from .exits import Exit
 
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except exits.ERRORS as error:
         if not isinstance(error, BrokenPipeError):
-            print(f"redundict: {error}", file=sys.stderr)
+            print(f"redundict: {render.plain(str(error))}", file=sys.stderr)
         return exits.of_error(error)
     except KeyboardInterrupt:
         print("redundict: interrupted", file=sys.stderr)
@@ -187,4 +187,4 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    print(f"redundict: warning: {message}", file=sys.stderr)
+    print(f"redundict: warning: {render.plain(str(message))}", file=sys.stderr)

@@ -69,7 +69,7 @@ def _check_once(args: argparse.Namespace) -> Exit:
             if args.json:
                 _print_json(records.checked(found))
             elif found.error:
-                print(f"redundict: {found.error}", file=sys.stderr)
+                print(f"redundict: {render.plain(str(found.error))}", file=sys.stderr)
             elif found.report:
                 print("\n" * (shown > 0) + render.report(found.report))
                 shown += 1
@@ -140,7 +140,9 @@ def export(args: argparse.Namespace) -> Exit:
         action="look at the folder's permissions and free space",
     ):
         durable.overwrite(file, loaded.payload, afresh=True)
-    print(f"Generation {loaded.generation}, {len(loaded.payload)} bytes, is in {file}.")
+    print(
+        f"Generation {loaded.generation}, {len(loaded.payload)} bytes, is in {render.plain(file)}."
+    )
     return _met(loaded, args)
 
 
@@ -230,8 +232,8 @@ def import_file(args: argparse.Namespace) -> Exit:
         store.update(source.state)
         number = store.sync()
     print(
-        f"Generation {number} of {store.path} holds {len(source.state)} items "
-        f"from {args.file} ({source.kind})."
+        f"Generation {number} of {render.plain(store.path)} holds {len(source.state)} items "
+        f"from {render.plain(args.file)} ({source.kind})."
     )
     return Exit.OK
 

@@ -8,7 +8,6 @@ line prints.
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -132,7 +131,7 @@ def not_found(path: str) -> errors.NotFoundError:
     return errors.NotFoundError(
         "there is a plain file here, and no store yet" if plain else "there is no store here",
         path=path,
-        action=shlex.join(["redundict", "import", path, path])
+        action=slots.command_line("redundict", "import", path, path)
         if plain
         else "look at the path; a store is named "
         "without the .a0 of its slots, and its copies' folders are given with --folder",

@@ -37,7 +37,7 @@ def report(checked: Report) -> str:
             t = slot.trailer
             facts = (str(t.generation), local(t.written), str(t.length), t.format)
         rows.append((name, *facts, state))
-    return "\n".join([*(f"{label:>7}: {text}" for label, text in head), "", table(rows)])
+    return "\n".join([*(f"{label:>7}: {plain(text)}" for label, text in head), "", table(rows)])
 
 
 def counted(codes: Mapping[Exit, int]) -> str:
@@ -118,8 +118,8 @@ def payload(content: bytes, format: str) -> str:
 
 def repaired(done: Repaired) -> str:
     """Return what a repair did, a line for each thing, and the report of the store as it is now."""
-    lines = [f"put aside {name} as {new}" for name, new in done.aside.items()]
-    lines += [f"rewrote {name} from a copy that verifies" for name in done.rewritten]
+    lines = [f"put aside {plain(name)} as {plain(new)}" for name, new in done.aside.items()]
+    lines += [f"rewrote {plain(name)} from a copy that verifies" for name in done.rewritten]
     if done.committed:
         lines.append(f"committed the newest state that loads again, as generation {done.committed}")
     return "\n".join([*(lines or ["nothing to repair"]), "", report(done.report)])
@@ -127,8 +127,11 @@ def repaired(done: Repaired) -> str:
 
 def plan(prepared: Repair) -> str:
     """Return what a repair would do, a line for each thing."""
-    lines = [f"would put aside {slot.name}" for slot in prepared.aside]
-    lines += [f"would rewrite {slot.name} from {source.name}" for slot, source in prepared.rewrite]
+    lines = [f"would put aside {plain(slot.name)}" for slot in prepared.aside]
+    lines += [
+        f"would rewrite {plain(slot.name)} from {plain(source.name)}"
+        for slot, source in prepared.rewrite
+    ]
     if prepared.commits:
         times = "" if prepared.commits == 1 else f", {prepared.commits} times"
         lines.append(f"would commit the newest state that loads again{times}")
@@ -142,9 +145,21 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     a     long
     wide  b
     """
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = (
         "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
         for row in rows
     )
     return "\n".join(line.rstrip() for line in padded)
+
+
+def plain(text: str) -> str:
+    r"""Return text without what could attack a terminal, or could not be written to it.
+
+    >>> print(plain("line\nfeed"))
+    line\nfeed
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -174,12 +174,28 @@ class Layout:
         """Return the command line that does `verb` to this store, ready to be pasted."""
         apart = any(folder != os.path.dirname(self.path) for folder in self.folders)
         options = [f"--folder={folder}" for folder in self.folders] if apart else []
-        return shlex.join(["redundict", verb, self.path, *arguments, *options])
+        return command_line("redundict", verb, self.path, *arguments, *options)
 
     def parse(self, name: str) -> tuple[int, int] | None:
         """Return the copy and the index that a file name stands for, None if it is no slot's."""
         match = re.fullmatch(re.escape(self.name) + r"\.([a-z])(0|[1-9][0-9]{0,3})", name)
         return (LETTERS.index(match[1]), int(match[2])) if match else None
+
+
+def command_line(*words: str) -> str:
+    r"""Return words as a command line that can be shown and pasted, whatever a path holds.
+
+    >>> print(command_line("check", "plain", "two words", "a\nb"))
+    check plain 'two words' $'a\012b'
+    """
+    return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
+
+
+def _escaped(word: str) -> str:
+    """Return a word in the quotes of bash, zsh and POSIX 2024 that know any byte by its number."""
+    plain = string.ascii_letters + string.digits + "/._-= "
+    escaped = (chr(b) if chr(b) in plain else f"\\{b:03o}" for b in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"
 
 
 def unfinished(slot: Slot) -> Slot:

@@ -502,6 +502,25 @@ def test_the_action_of_a_report_mends_the_store_when_pasted(
     assert redundict.check(path).state is redundict.StoreState.HEALTHY
 
 
+@pytest.mark.skipif(not shutil.which("bash"), reason="$'' is not in every sh")
+@pytest.mark.parametrize(
+    "name", ["a\x1b[2J\n state: healthy\n.json", os.fsdecode(b"\xff 'q' \\.json")]
+)
+def test_no_name_attacks_the_terminal_and_the_action_works_all_the_same(
+    tmp_path: Path, paste: Paste, name: str
+) -> None:
+    """A name may hold line feeds, escapes and bytes that are no text: none reaches the terminal."""
+    path = make(str(tmp_path / name))
+    degrade(path)
+    shown = run("check", path).stdout
+    assert shown.count("state:") == 1 + shown.count("\\n state:")
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert all(line.isprintable() for line in run("check", f"{path}.no").stderr.splitlines())
+    [action] = re.findall(r"^ action: (redundict .*)$", shown, re.MULTILINE)
+    assert paste(f"bash -c {shlex.quote(action)}").returncode == Exit.OK
+    assert redundict.check(path).state is redundict.StoreState.HEALTHY
+
+
 def test_the_action_for_copies_that_diverged_mends_them_when_pasted(
     tmp_path: Path, path: str, paste: Paste
 ) -> None:
