@@ -127,15 +127,19 @@ def _forget(seen: list[Slot]) -> None:
 
 def not_found(path: str) -> errors.NotFoundError:
     """Return the error for a path at which no slot exists."""
-    plain = os.path.isfile(path)
-    return errors.NotFoundError(
-        "there is a plain file here, and no store yet" if plain else "there is no store here",
-        path=path,
-        action=slots.command_line("redundict", "import", path, path)
-        if plain
-        else "look at the path; a store is named "
-        "without the .a0 of its slots, and its copies' folders are given with --folder",
+    reason = "there is no store here"
+    action = (
+        "look at the path; a store is named without the .a0 of its slots, and its copies' folders "
+        "are given with --folder"
     )
+    owner = slots.owner(path)
+    if owner and any(s.sound for s in survey.survey(Layout.of(owner, slots.COPIES, slots.KEEP))):
+        reason = "this is a file of a store, and not its name"
+        action = slots.command_line("redundict", "check", owner)
+    elif os.path.isfile(path):
+        reason = "there is a plain file here, and no store yet"
+        action = slots.command_line("redundict", "import", path, path)
+    return errors.NotFoundError(reason, path=path, action=action)
 
 
 def _status(state: StoreState, survivor: Slot | None, pair: tuple[Slot, Slot] | None) -> str:

@@ -28,6 +28,9 @@ from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, NO_PARENT, Trailer
 COPIES: Final = 2  #: By default.
 KEEP: Final = 2  #: By default.
 LETTERS: Final = string.ascii_lowercase[:MAX_COPIES]
+_ENDING: Final = r"\.([a-z])(0|[1-9][0-9]{0,3})"
+SLOT: Final = re.compile(f"(.+){_ENDING}", re.DOTALL)  #: A slot's name; first comes its store's.
+_FILE: Final = re.compile(rf"(.+)(?:{_ENDING}|\.lock)", re.DOTALL)
 
 
 class SlotState(StrEnum):
@@ -178,8 +181,18 @@ class Layout:
 
     def parse(self, name: str) -> tuple[int, int] | None:
         """Return the copy and the index that a file name stands for, None if it is no slot's."""
-        match = re.fullmatch(re.escape(self.name) + r"\.([a-z])(0|[1-9][0-9]{0,3})", name)
+        match = re.fullmatch(re.escape(self.name) + _ENDING, name)
         return (LETTERS.index(match[1]), int(match[2])) if match else None
+
+
+def owner(path: str) -> str | None:
+    """Return the store that a slot or a lock of this name is of, None if neither is named so.
+
+    >>> owner("state.json.a0"), owner("state.json.lock"), owner("state.json")
+    ('state.json', 'state.json', None)
+    """
+    match = _FILE.fullmatch(path)
+    return match[1] if match else None
 
 
 def command_line(*words: str) -> str:

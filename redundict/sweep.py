@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,6 @@ from .integrity import Report
 from .slots import Layout
 from .survey import Folders
 
-_SLOT: Final = re.compile(r"(.+)\.[a-z](0|[1-9][0-9]{0,3})", re.DOTALL)
 _ALONE: Final = 0.3  #: Seconds of work that are not worth another process.
 _BATCH: Final = 16  #: Stores that a process is given at once.
 _AHEAD: Final = 3  #: Batches for each process that are under way.
@@ -136,7 +134,7 @@ def _below(folder: str) -> Iterator[str]:
         folders.sort()
         found: dict[str, int] = {}
         for name in names:
-            if match := _SLOT.fullmatch(name):
+            if match := slots.SLOT.fullmatch(name):
                 found[match[1]] = found.get(match[1], 0) + 1
         for name, count in sorted(found.items()):
             path = os.path.join(parent, name)

@@ -601,6 +601,18 @@ def test_the_command_for_a_plain_file_works_when_pasted(path: str, paste: Paste)
     assert damage.read(path) == b'{"n": 7}'
 
 
+@pytest.mark.parametrize("ending", [".a0", ".b1", ".lock"])
+@pytest.mark.parametrize("command", ["check", "log", "show", "rollback", "repair"])
+def test_the_name_of_a_slot_leads_to_its_store(
+    path: str, paste: Paste, command: str, ending: str
+) -> None:
+    """What the shell completes to is a file of the store; the error ends with the right command."""
+    done = run(command, make(path) + ending)
+    assert done.returncode == Exit.NO_STORE
+    assert "a file of a store" in done.stderr
+    assert f"store: {path}\n" in paste(done.stderr.partition("Next: ")[2]).stdout
+
+
 def test_a_pickle_can_be_imported_at_its_own_path(path: str) -> None:
     """With --allow-pickle, the file that the recipe left may be the store's own plain file."""
     damage.overwrite(path, pickle.dumps({"n": 7}))
