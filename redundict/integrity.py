@@ -10,12 +10,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from . import durable, errors, slots, survey
+from .errors import Fault
 from .loading import Loaded
 from .slots import Flaw, Generation, Layout, Slot, SlotState, StoreState
 from .store import Healed
 from .survey import Folders
+
+#: Faults of a slot of which no byte was seen, from the medium or from the page cache.
+_UNREAD: Final = frozenset({Fault.MISSING, Fault.NOT_A_FILE, Fault.DENIED, Fault.UNREADABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def check(
     """
     path = os.path.abspath(os.fspath(path))
     if cold:
-        _forget(survey.discover(path, folders)[1])
+        _forget(survey.survey(Layout.of(path, folders or slots.COPIES, slots.KEEP)))
     layout, seen = survey.patiently(
         lambda: survey.discover(path, folders), lambda found: found[1], _is_healthy
     )
@@ -120,7 +125,7 @@ def check(
 
 def _forget(seen: list[Slot]) -> None:
     for slot in seen:
-        if slot.sound:
+        if slot.fault not in _UNREAD:
             with errors.typed(f"{slot.name} cannot be read cold", path=slot.path, slot=slot.name):
                 durable.forget(slot.path)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import records
 from .differences import shown
+from .slots import StoreState
 
 if TYPE_CHECKING:
     from .exits import Exit
@@ -23,9 +24,6 @@ _SPREAD: Final = 60  #: Characters of the line that draws how generations are sp
 
 def report(checked: Report) -> str:
     """Return a report as a labelled head and a table of slots."""
-    head = [("store", checked.path), ("state", str(checked.state)), ("status", checked.status)]
-    if checked.action:
-        head.append(("action", checked.action))
     folders = {slot.path.removesuffix(slot.name) for slot in checked.slots}
     rows = [("slot", "generation", "written", "bytes", "format", "state")]
     for slot in checked.slots:
@@ -37,7 +35,14 @@ def report(checked: Report) -> str:
             t = slot.trailer
             facts = (str(t.generation), local(t.written), str(t.length), t.format)
         rows.append((name, *facts, state))
-    return "\n".join([*(f"{label:>7}: {plain(text)}" for label, text in head), "", table(rows)])
+    return "\n".join([head(checked), "", table(rows)])
+
+
+def head(checked: Report) -> str:
+    """Return what a store is worth, and what to do, a labelled line each."""
+    facts = (checked.path, str(checked.state), checked.status, checked.action)
+    labelled = zip(("store", "state", "status", "action"), facts, strict=True)
+    return "\n".join(f"{label:>7}: {plain(fact)}" for label, fact in labelled if fact)
 
 
 def counted(codes: Mapping[Exit, int]) -> str:
@@ -67,6 +72,8 @@ def log(checked: Report, changes: Mapping[int, str], now: datetime | None = None
         state = (copies.get(letter, "-") for letter in letters)
         rows.append((*facts, str(g.length), g.format, *state, changes.get(g.number, "")))
     lines = [table(rows)]
+    if checked.state is not StoreState.HEALTHY:  # what does not load has no line of its own
+        lines = [head(checked), "", *lines]
     if len(generations) > 2:
         lines += ["", spread([(now - g.written).total_seconds() for g in generations])]
     return "\n".join(lines)

@@ -115,6 +115,19 @@ def test_the_log_has_ages_health_and_changes(
     redundict.repair(store)
 
 
+def test_the_log_of_a_store_in_trouble_says_so(
+    capsys: pytest.CaptureFixture[str], store: str
+) -> None:
+    """A generation that no longer loads has no line, so that the head has to tell of it."""
+    assert "state:" not in out(capsys, "log", store)
+    for slot in ("a0", "b0"):
+        damage.flip(f"{store}.{slot}", 0)
+    log = out(capsys, "log", store, code=Exit.ROLLED_BACK)
+    assert " state: rolled back\n status: The newest generation may be gone" in log
+    assert f"\n action: redundict repair {store}\n" in log
+    redundict.repair(store)
+
+
 def test_the_log_draws_how_generations_are_spread_out(
     capsys: pytest.CaptureFixture[str], path: str
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import cli, sweep
+from redundict import cli, survey, sweep
 from redundict.exits import Exit
 
 from . import damage
@@ -199,6 +199,20 @@ def test_cold_reads_from_the_medium(tmp_path: Path) -> None:
         pytest.skip("a file system in memory has no medium")
     assert warm == 0
     assert cold >= 4_000_000
+
+
+def test_cold_verifies_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is dropped from the page cache is not read whole before."""
+    path, verified = make(tmp_path / "s.json"), []
+    real = survey.verify
+
+    def verify(slot: redundict.Slot) -> Any:
+        verified.append(slot.name)
+        return real(slot)
+
+    monkeypatch.setattr(survey, "verify", verify)
+    redundict.check(path, cold=True)
+    assert sorted(verified) == [f"s.json.{slot}" for slot in ("a0", "a1", "b0", "b1")]
 
 
 def test_watch_checks_again_until_it_is_interrupted(
