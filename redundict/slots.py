@@ -29,7 +29,8 @@ COPIES: Final = 2  #: By default.
 KEEP: Final = 2  #: By default.
 LETTERS: Final = string.ascii_lowercase[:MAX_COPIES]
 _ENDING: Final = r"\.([a-z])(0|[1-9][0-9]{0,3})"
-SLOT: Final = re.compile(f"(.+){_ENDING}", re.DOTALL)  #: A slot's name; first comes its store's.
+#: A slot's name: its store's, the copy's letter, the index.
+SLOT: Final = re.compile(f"(.+){_ENDING}", re.DOTALL)
 _FILE: Final = re.compile(rf"(.+)(?:{_ENDING}|\.lock)", re.DOTALL)
 
 
@@ -181,8 +182,10 @@ class Layout:
 
     def parse(self, name: str) -> tuple[int, int] | None:
         """Return the copy and the index that a file name stands for, None if it is no slot's."""
-        match = re.fullmatch(re.escape(self.name) + _ENDING, name)
-        return (LETTERS.index(match[1]), int(match[2])) if match else None
+        match = SLOT.fullmatch(name)
+        if match is None or match[1] != self.name:
+            return None
+        return LETTERS.index(match[2]), int(match[3])
 
 
 def owner(path: str) -> str | None:

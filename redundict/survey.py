@@ -223,6 +223,7 @@ def patiently(
 def _on_disk(layout: Layout) -> list[tuple[str, int, int]]:
     """Return path, copy and index of each name in the copies' folders that could be a slot's."""
     found, refused = [], None
+    prefix = f"{layout.name}."  # first, since a folder may hold thousands of other stores
     folders = sorted(set(layout.folders))
     for folder in folders:
         try:
@@ -233,7 +234,8 @@ def _on_disk(layout: Layout) -> list[tuple[str, int, int]]:
             continue
         except OSError:
             continue  # looking at the slots themselves says what is wrong
-        found += [(os.path.join(folder, n), *place) for n in names if (place := layout.parse(n))]
+        own = [name for name in names if name.startswith(prefix)]
+        found += [(os.path.join(folder, n), *place) for n in own if (place := layout.parse(n))]
     if refused and not folders:
         raise errors.refusal(
             refused,

@@ -66,13 +66,20 @@ def check_all(paths: Iterable[str], how: How, workers: int | None = None) -> Ite
     `workers` is how many processes do it; by default one for each processor, once it takes more
     than a moment.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or _processors()
     remaining, started = iter(paths), time.monotonic()
     for path in remaining:
         yield check_one(path, how)
         if workers > 1 and time.monotonic() - started > _ALONE:
             break
     yield from _in_processes(remaining, how, workers)
+
+
+def _processors() -> int:
+    """Return how many processors this process may use: a container may have two of sixty-four."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def check_one(path: str, how: How) -> Checked:

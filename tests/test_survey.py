@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -54,3 +55,24 @@ def test_an_error_of_one_slot_is_raised_from_many(
     monkeypatch.setattr(survey, "verify", newer)
     with pytest.raises(redundict.NewerVersionError):
         survey.survey_verified(Layout.of(path, 2, 2))
+
+
+@pytest.mark.damages
+def test_the_names_of_other_stores_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of thousands of stores in one folder is checked without taking every name apart."""
+    path = str(tmp_path / "state.json")
+    with redundict.open(path) as state:
+        state["n"] = 1
+    for number in range(100):
+        (tmp_path / f"other{number}.json.a0").touch()
+    taken, real = [], Layout.parse
+
+    def parse(layout: Layout, name: str) -> tuple[int, int] | None:
+        taken.append(name)
+        return real(layout, name)
+
+    monkeypatch.setattr(Layout, "parse", parse)
+    survey.survey(Layout.of(path, 2, 2))
+    assert sorted(taken) == ["state.json.a0", "state.json.b0", "state.json.lock"]

@@ -126,6 +126,23 @@ def test_what_is_found_comes_out_in_order(
     assert states[7] == "degraded"
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity here")
+def test_no_more_processes_than_processors_that_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with many, a container of one gets none beside the first."""
+    monkeypatch.setattr(sweep, "_ALONE", 0.0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+
+    def none(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", none)
+    path = make(tmp_path / "s.json")
+    assert len(list(sweep.check_all([path] * 20, sweep.How()))) == 20
+
+
 def test_only_some_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths are taken as they are needed, so that no number of them takes memory."""
     monkeypatch.setattr(sweep, "_ALONE", 0.0)
