@@ -73,6 +73,7 @@ class Browser(App[None]):
     CSS = """
     #head { height: auto; padding: 0 1; margin: 0 0 1 0; }
     #generations { width: auto; max-width: 60%; height: 1fr; margin: 0 1 0 0; }
+    TabbedContent { width: 1fr; }
     TabPane { padding: 0 1; }
     TabPane Static { width: 1fr; }
     """

@@ -42,12 +42,16 @@ def store(path: str) -> str:
     return path
 
 
-def drive(path: str, acts: Callable[[Browser, Pilot[None]], Awaitable[Any]]) -> Browser:
+def drive(
+    path: str,
+    acts: Callable[[Browser, Pilot[None]], Awaitable[Any]],
+    size: tuple[int, int] = (110, 30),
+) -> Browser:
     """Run the browser without a screen, and let somebody act on it."""
 
     async def main() -> Browser:
         app = Browser(path)
-        async with app.run_test(size=(110, 30)) as pilot:
+        async with app.run_test(size=size) as pilot:
             await settle(app, pilot)
             await acts(app, pilot)
         return app
@@ -93,6 +97,17 @@ def test_the_newest_is_chosen_with_what_it_changed_and_holds(store: str) -> None
         assert shown(app, "changed") == "chat.width: 800 -> 1024"
 
     drive(store, acts)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_narrow_terminal_shows_all_of_a_change(store: str, columns: int) -> None:
+    """What does not fit beside the list is wrapped, not cut off."""
+
+    async def acts(app: Browser, _: Pilot[None]) -> None:
+        assert app.query_one("#changed").region.right <= columns
+        assert "1024" in drawn(app)
+
+    drive(store, acts, size=(columns, 24))
 
 
 @pytest.mark.parametrize(("key", "generation"), [("y", 4), ("n", 3), ("escape", 3)])
