@@ -422,6 +422,7 @@ def test_each_damage_has_its_head_its_code_and_an_action_that_works(
 ) -> None:
     """The action line, pasted into a shell, makes the store healthy again; a dry run lied not."""
     harm = HARMS[name]
+    backup = damage.read(f"{store}.b0")
     contents = {number: redundict.load(store, number) for number in (2, 3)}
     harm.do(store)
     age_all(store)
@@ -433,7 +434,13 @@ def test_each_damage_has_its_head_its_code_and_an_action_that_works(
     assert head["state"] == states[harm.code]
     if harm.code is Exit.LOST:
         assert "nothing loads" in head["status"]
+        assert head["action"] == "restore a slot from a backup"
         assert cli.main(["repair", store]) == Exit.LOST
+        damage.overwrite(f"{store}.b0", backup)
+        age_all(store)
+        assert redundict.load(store) == contents[3]
+        out(capsys, "repair", store)
+        assert "state: healthy" in out(capsys, "check", store)
         return
     assert f"generation {harm.generation} loads" in head["status"]
     would = out(capsys, "repair", "--dry-run", store, code=harm.code)
