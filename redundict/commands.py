@@ -289,7 +289,12 @@ def _agreed(args: argparse.Namespace, question: str) -> bool:
     """Ask on a terminal; anywhere else, and with --yes, the command itself is the answer."""
     if args.yes or not sys.stdin.isatty():
         return True
-    if input(f"{question} [y/N] ").strip().lower() in ("y", "yes"):
+    try:
+        answer = input(f"{question} [y/N] ")
+    except EOFError:  # control-D
+        answer = ""
+        print()
+    if answer.strip().lower() in ("y", "yes"):
         return True
     print("Nothing was changed.")
     return False

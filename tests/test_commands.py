@@ -232,6 +232,7 @@ def test_a_dry_rollback_shows_and_changes_nothing(
         ("y\n", [], Exit.OK, 4),
         ("n\n", [], Exit.INTERRUPTED, 3),
         ("\n", [], Exit.INTERRUPTED, 3),
+        ("\x04", [], Exit.INTERRUPTED, 3),
         ("", ["--yes"], Exit.OK, 4),
     ],
 )
@@ -243,6 +244,7 @@ def test_rollback_asks_on_a_terminal(
     assert done == code, shown
     assert "- recent[1]: '/new'" in shown
     assert ("Roll back? [y/N]" in shown) == (not options)
+    assert ("Nothing was changed." in shown) == (generation == 3)
     assert redundict.check(store).generation == generation
 
 
