@@ -98,9 +98,9 @@ class RedunDict(dict[Any, Any]):
         self._layout = Layout.of(os.fsdecode(path), copies, keep, history)
         self._teller = Teller(self._layout.path, on_event)
         self._writer = Writer(
-            Store(self._layout, mode=mode, degraded=self._teller.degraded),
+            Store(self._layout, mode=mode, degraded=self._teller.degraded.append),
             self._serializer.name,
-            self._teller.done,
+            _telling(weakref.ref(self._teller)),
             harmless=on_event is None,
             shared=shared,
             timeout=timeout,
@@ -231,6 +231,7 @@ class RedunDict(dict[Any, Any]):
             loaded = loading.load_locked(self._layout, before)
             state = self._decoded(loaded)
             self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+            self._teller.tell_degraded()
             self._replace(state)
             return self.generation
 
@@ -324,6 +325,7 @@ class RedunDict(dict[Any, Any]):
         """Commit the state and return its payload and generation."""
         payload, future = self._hand_over()
         self._writer.commit_waiting()
+        self._teller.tell_degraded()
         return payload, future.result()
 
     def _hand_over(self) -> tuple[bytes, Future[int]]:
@@ -340,6 +342,7 @@ class RedunDict(dict[Any, Any]):
         self._refuse_read_only()
         self._store.refuse_if_forked()
         with self.lock, self._writer.turn():
+            self._teller.tell_degraded()
             yield
 
     def _encoded(self) -> bytes:
@@ -472,6 +475,16 @@ def _committing(state: weakref.ref[RedunDict]) -> Callable[[], None]:
                 present._hand_over()  # noqa: SLF001 - of the class, but must not keep it alive
 
     return hand_over
+
+
+def _telling(teller: weakref.ref[Teller]) -> Callable[[Exception | None], None]:
+    """Return what tells how the background ended, as long as there is somebody to tell."""
+
+    def tell(error: Exception | None) -> None:
+        if present := teller():  # whose callback may be the application's, and keep all of it alive
+            present.done(error)
+
+    return tell
 
 
 @contextmanager
