@@ -101,6 +101,7 @@ class RedunDict(dict[Any, Any]):
             Store(self._layout, mode=mode, degraded=self._teller.degraded.append),
             self._serializer.name,
             _telling(weakref.ref(self._teller)),
+            owner=weakref.ref(self),
             harmless=on_event is None,
             shared=shared,
             timeout=timeout,

@@ -3,7 +3,7 @@
 A state comes as a payload and waits in a queue of one: a newer one overtakes the one that still
 waits, and answers for both. Whoever has the turn commits what waits, be it the thread that asked or
 the background thread, which is started with the first commit that nobody waits for. Knows stores
-and payloads; no dicts, and keeps none alive.
+and payloads; no dicts, and keeps one alive only while the background is at work for it.
 
 Invariants: what waits is taken only in a turn, so that commits come in the order of `put`; every
 future gets its answer. A thread that needs the dict's lock as well takes it before its turn.
@@ -37,6 +37,7 @@ class Writer:
     `timeout` is how many seconds to wait for the store's lock where it is not held. `done` is told,
     in the background thread, how what was done there ended: None, or what went wrong. Only if it
     is `harmless`, and changes no state, can a state be encoded beside that thread as it stands.
+    `owner` returns the dict, as long as it is there.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Writer:
         format: str,
         done: Callable[[Exception | None], object],
         *,
+        owner: Callable[[], object] = lambda: None,
         harmless: bool = True,
         shared: bool = False,
         timeout: float = 0.0,
@@ -53,6 +55,7 @@ class Writer:
         self.shared = shared
         self._format = format
         self._done = done
+        self._owner = owner
         self._harmless = harmless
         self._timeout = timeout
         self._depth = 0  # how deep in calls that hold the store's lock
@@ -189,6 +192,8 @@ class Writer:
         return self._thread is not threading.current_thread()
 
     def _do(self, work: Callable[[], object] | None) -> Exception | None:
+        # The collector runs anywhere: it must not close a dict from within the commit of it.
+        owner = self._owner()  # noqa: F841
         try:
             if work:
                 work()

@@ -6,12 +6,15 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import redundict
+from redundict import durable
 
 from . import damage
 
@@ -138,6 +141,38 @@ def test_a_store_in_a_cycle_is_saved_when_it_is_collected(path: str) -> None:
     with pytest.warns(ResourceWarning):
         gc.collect()
     assert redundict.load(path) == {"n": [1]}
+
+
+def test_a_store_is_not_collected_in_the_middle_of_its_own_commit(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector may run in the background thread: what changed after is saved nevertheless."""
+    dropped = threading.Event()
+
+    class Collecting(durable.Disk):
+        def overwrite_all(self, files: Sequence[durable.Overwriting]) -> list[Exception | None]:
+            if threading.current_thread() is not threading.main_thread():
+                assert dropped.wait(10)
+                gc.collect()
+                assert writer.store.lock.held
+            return super().overwrite_all(files)
+
+    state = redundict.open(path)
+    state.cycle, writer = state, state._writer
+    state["n"] = 1
+    state.sync()
+    monkeypatch.setattr(durable, "disk", Collecting())
+    state["n"] = 2
+    future = state.sync(wait=False)
+    state["n"] = 3
+    del state
+    dropped.set()
+    assert future.result(10) == 2
+    with pytest.warns(ResourceWarning):
+        for _ in range(100):
+            gc.collect()
+            threading.Event().wait(0.01)
+    assert redundict.load(path) == {"n": 3}
 
 
 def test_a_store_whose_opening_failed_is_dropped_in_silence(path: str) -> None:
