@@ -6,6 +6,7 @@ pays for the start of one. Knows nothing of what it calls.
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import weakref
@@ -24,56 +25,92 @@ def this_one_is_harmless() -> None:
 
 def alone() -> bool:
     """Tell whether there is no other thread that could change anything."""
-    if threading.active_count() == 1:
-        return True
-    this = threading.current_thread()
-    return all(thread is this or thread in _harmless for thread in threading.enumerate())
+    me = threading.get_ident()
+    return all(thread.ident == me or thread in _harmless for thread in threading.enumerate())
 
 
 def side_by_side(calls: Sequence[Callable[[], None]]) -> list[Exception | None]:
     """Make the calls, each in a thread of its own, the first in this one; return their errors."""
     helpers = [_helper() for _ in calls[1:]]
-    for helper, call in zip(helpers, calls[1:], strict=True):
-        helper.begin(call)
     try:
+        for helper, call in zip(helpers, calls[1:], strict=True):
+            helper.begin(call)
         found = [error_of(call) for call in calls[:1]]
     finally:  # a signal must not leave them at work alone
-        found_by_helpers = [helper.wait() for helper in helpers]
-        _idle.extend(helpers)
+        found_by_helpers = _ends_of(helpers)
     return found + found_by_helpers
 
 
-class _Helper:
-    """A thread that makes one call at a time."""
+def _ends_of(helpers: Sequence[_Helper]) -> list[Exception | None]:
+    """Wait until all helpers are idle again; a signal that comes meanwhile is raised then."""
+    interrupt = None
+    while True:
+        try:
+            ends = [helper.wait() for helper in helpers]
+            break
+        except BaseException as error:  # noqa: BLE001 - not swallowed, only put off
+            interrupt = error
+    _idle.extend(helpers)
+    if interrupt:
+        raise interrupt
+    return ends
 
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._ends: SimpleQueue[Exception | None] = SimpleQueue()
-        threading.Thread(target=self._run, name="redundict helper", daemon=True).start()
 
-    def begin(self, call: Callable[[], None]) -> None:
-        self._calls.put(call)
+class _Task:
+    """A call, and how it ended once it has."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._ended = threading.Event()
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        self._error = error_of(self._call)
+        self._call = _nothing  # what it was to write may be large
+        self._ended.set()
 
     def wait(self) -> Exception | None:
-        return self._ends.get()
+        self._ended.wait()
+        return self._error
+
+
+class _Helper:
+    """A thread that makes one call at a time.
+
+    `threading` does not know it. To start one of those means to wait for it, and for a lock that
+    this very thread may hold, if the collector interrupted it to close a store.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[_Task] = SimpleQueue()
+        self._task = _Task(_nothing)
+        self._task.run()
+        self._start()
+
+    def begin(self, call: Callable[[], None]) -> None:
+        self._task = _Task(call)
+        self._tasks.put(self._task)
+
+    def wait(self) -> Exception | None:
+        return self._task.wait()
+
+    def _start(self) -> None:
+        _thread.start_new_thread(self._run, ())
 
     def _run(self) -> None:
-        this_one_is_harmless()
         while True:
-            self._ends.put(error_of(self._calls.get()))
+            self._tasks.get().run()
 
 
 class _NoHelper(_Helper):
     """What makes the call itself, where no thread can be had."""
 
-    def __init__(self) -> None:
-        self._call: Callable[[], None] = _nothing
-
     def begin(self, call: Callable[[], None]) -> None:
-        self._call = call
+        super().begin(call)
+        self._tasks.get().run()
 
-    def wait(self) -> Exception | None:
-        return error_of(self._call)
+    def _start(self) -> None:
+        """Start nothing."""
 
 
 def _helper() -> _Helper:
