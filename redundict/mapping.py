@@ -201,13 +201,15 @@ class RedunDict(dict[Any, Any]):
         For a store that is shared: what others have committed is taken first, under the lock, so
         that nothing of theirs is overwritten; what is in memory and not committed is given up. If
         somebody commits all the same (a lost lock, a network disk), it begins again, `retries`
-        times. If `function` raises, nothing is committed and memory is as on disk.
+        times. If `function` raises, nothing is committed and memory is as on disk; it is a
+        transaction.
         """
         while True:
             with self._writing():
                 self._open()
                 try:
-                    function(self)
+                    with self._as_one():
+                        function(self)
                     return self._commit()[1]
                 except errors.ConflictError:
                     if retries <= 0:
@@ -241,29 +243,38 @@ class RedunDict(dict[Any, Any]):
         """Commit what happens inside as a whole at its end; on an exception, undo it.
 
         Changes made before it are committed first, so that to undo means to go back to the last
-        commit. A transaction inside another is part of it. The objects in the dict are new ones
-        after an undo. Other threads' transactions and commits wait until it is over.
+        commit. A transaction inside another is part of it; whatever else commits or replaces the
+        state is refused inside (`TransactionError`). The objects in the dict are new ones after an
+        undo. Other threads' transactions and commits wait until it is over.
         """
-        with self._writing():
-            yield from self._transaction()
+        with self._writing(inside=True):
+            if self._transactions:
+                with self._as_one():
+                    yield self
+                return
+            before = self._commit()[0]
+            try:
+                with self._as_one():
+                    yield self
+                self._commit()
+            except BaseException:
+                self._replace(self._serializer.decode(before))
+                raise
 
-    def _transaction(self) -> Iterator[Self]:
-        outermost = self._transactions == 0
-        before = self._commit()[0] if outermost else b""
+    @contextmanager
+    def _as_one(self) -> Iterator[None]:
+        """Let nothing be committed before the end, and then only if nothing inside failed."""
         self._transactions += 1
         try:
-            yield self
-            if outermost:
+            yield
+            if self._transactions == 1:
                 self._refuse_doomed()
-                self._commit()
         except BaseException:
             self._doomed = True
-            if outermost:
-                self._replace(self._serializer.decode(before))
             raise
         finally:
             self._transactions -= 1
-            self._doomed = self._doomed and not outermost
+            self._doomed = self._doomed and self._transactions > 0
 
     def __enter__(self) -> Self:
         return self
@@ -334,15 +345,18 @@ class RedunDict(dict[Any, Any]):
         self._refuse_read_only()
         self._store.refuse_if_forked()  # before a lock that no thread of a child can let go of
         with self.lock:
+            self._refuse_inside()
             payload = self._encoded()
             return payload, self._writer.put(payload)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Keep other threads out, and other writers."""
+    def _writing(self, *, inside: bool = False) -> Iterator[None]:
+        """Keep other threads out, and other writers; `inside`: in a transaction as well."""
         self._refuse_read_only()
         self._store.refuse_if_forked()
         with self.lock, self._writer.turn():
+            if not inside:
+                self._refuse_inside()
             self._teller.tell_degraded()
             yield
 
@@ -410,6 +424,15 @@ class RedunDict(dict[Any, Any]):
                 path=self.path,
                 safe="nothing was changed",
                 action="open it with flag 'w' to write",
+            )
+
+    def _refuse_inside(self) -> None:
+        if self._transactions:
+            raise errors.TransactionError(
+                "a transaction is going on, in this very thread, which commits at its end",
+                path=self.path,
+                safe="nothing was committed",
+                action="do it after the transaction",
             )
 
     def _refuse_doomed(self) -> None:
