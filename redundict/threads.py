@@ -65,7 +65,10 @@ class _Task:
         self._error: Exception | None = None
 
     def run(self) -> None:
-        self._error = error_of(self._call)
+        try:
+            self._error = error_of(self._call)
+        except BaseException as interrupt:  # noqa: BLE001 - it must not end the helper
+            self._error = RuntimeError(f"interrupted: {interrupt!r}")
         self._call = _nothing  # what it was to write may be large
         self._ended.set()
 

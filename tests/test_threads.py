@@ -72,6 +72,17 @@ def test_a_signal_that_comes_while_they_are_waited_for_waits_as_well() -> None:
     assert side_by_side([lambda: None] * 2) == [None, None]
 
 
+def test_an_interrupt_in_a_helper_is_an_error_and_no_hang() -> None:
+    """Whatever ends a call, it has ended, and the helper is there for the next one."""
+
+    def interrupted() -> None:
+        raise SystemExit
+
+    (_, error) = side_by_side([lambda: None, interrupted])
+    assert "SystemExit" in str(error)
+    assert side_by_side([lambda: None] * 2) == [None, None]
+
+
 def test_a_helper_starts_though_threading_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The collector may close a store while this thread holds a lock of `threading` itself."""
     monkeypatch.setattr(threads, "_idle", [])
