@@ -346,8 +346,10 @@ class RedunDict(dict[Any, Any]):
         self._store.refuse_if_forked()  # before a lock that no thread of a child can let go of
         with self.lock:
             self._refuse_inside()
-            payload = self._encoded()
-            return payload, self._writer.put(payload)
+            self._writer.refuse_interrupting()
+            with self._writer.taking():
+                payload = self._encoded()
+                return payload, self._writer.put(payload)
 
     @contextmanager
     def _writing(self, *, inside: bool = False) -> Iterator[None]:

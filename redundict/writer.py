@@ -69,6 +69,22 @@ class Writer:
         self._wakeup = threading.Condition()
         self._waiting: _Waiting | None = None
         self._thread: threading.Thread | None = None
+        self._taking: set[int] = set()  # threads
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Take a state and hand it on, without a newer one in between."""
+        me = threading.get_ident()
+        self._taking.add(me)
+        try:
+            yield
+        finally:
+            self._taking.discard(me)
+
+    def refuse_interrupting(self) -> None:
+        """Raise `BusyError` in what interrupted this very thread while it was `taking` a state."""
+        if threading.get_ident() in self._taking:
+            raise self.store.busy()
 
     def put(self, payload: bytes) -> Future[int]:
         """Let a state wait for its commit; return what will know its generation.
@@ -85,8 +101,9 @@ class Writer:
     def commit_waiting(self) -> Exception | None:
         """Commit what waits, in this thread; return what went wrong, which the futures know too."""
         waiting, generation = None, 0
+        self.refuse_interrupting()
         try:
-            with self._turn:
+            with self._turn, self.taking():
                 with self._wakeup:
                     waiting, self._waiting = self._waiting, None
                 if waiting:
@@ -94,8 +111,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for who waits
             _answer(waiting, error)
             return error
-        except BaseException as interrupt:
-            _answer(waiting, interrupt)
+        except BaseException:  # it is for this thread; another's future must not end that one
+            _answer(waiting, self.store.interrupted())
             raise
         # Not in the turn any more: a future may call somebody who needs the dict's lock.
         _answer(waiting, generation)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from types import FrameType
 from typing import Any
 
 import pytest
 
 import redundict
-from redundict import durable, loading
+from redundict import durable, loading, mapping, writer
 from redundict.slots import Layout
 from redundict.store import Store
 from redundict.writer import Writer
@@ -173,6 +175,75 @@ def test_errors_reach_the_future_and_the_callback(path: str, disk: SlowDisk, err
         disk.error = None
         state.sync()
         assert redundict.load(path) == {"n": 2}
+
+
+def test_an_interrupt_is_for_the_thread_that_was_interrupted(
+    path: str, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in one thread's `sync` is an error of the disk's kind to those merged with it."""
+
+    def interrupt(fd: int) -> None:
+        raise KeyboardInterrupt
+
+    with redundict.open(path) as state:
+        state["n"] = 1
+        state.sync()
+        _, other = state._hand_over()  # as another thread does in `sync(wait=False)`
+        state["n"] = 2
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "sync_all", interrupt)
+            patch.setattr(disk, "sync_data", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                state.sync()
+        with pytest.raises(redundict.CommitError, match="interrupted"):
+            other.result(0)
+        assert state.sync() == state.generation
+    assert redundict.load(path) == {"n": 2}
+
+
+def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: str) -> None:
+    """At whatever line it comes, it is refused, or what it saved is what is on disk."""
+    files = {mapping.__file__, writer.__file__}
+    refused = saved = 0
+
+    def sync_interrupted_at(line: int) -> bool:
+        nonlocal refused, saved
+        left, newest = line, 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left, newest, refused
+            if frame.f_code.co_filename not in files:
+                return None
+            left -= event == "line"
+            if left == 0:
+                left = -1
+                sys.settrace(None)
+                state["n"] += 1
+                try:
+                    newest = state.sync()
+                except redundict.BusyError:
+                    refused += 1
+            return trace
+
+        state["n"] += 1
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            state.sync()
+        finally:
+            sys.settrace(before)
+        if newest:
+            saved += 1
+            assert redundict.load(path) == state
+        return left < 0
+
+    with redundict.open(path) as state:
+        state["n"] = 0
+        line = 1
+        while sync_interrupted_at(line):
+            line += 1
+    assert refused > 5
+    assert saved > 10
 
 
 def test_what_cannot_be_stored_is_refused_at_once(path: str) -> None:
