@@ -73,6 +73,30 @@ def test_a_sync_beside_threads_that_change_everything_never_fails(path: str) -> 
     assert redundict.load(path)["d"]["1"] == [1]
 
 
+def test_a_recipe_s_dict_that_was_closed_is_synced_beside_threads_too(path: str) -> None:
+    """Its first `sync` after a `close` looks at the state as carefully as every other."""
+    state = redundict.PermaDict(path)
+    state.update({str(n): [n] for n in range(2000)})
+    over = threading.Event()
+
+    def change() -> None:
+        rng = random.Random(1)
+        while not over.is_set():
+            state.pop(str(rng.randrange(4000)), None)
+            state[str(rng.randrange(4000))] = [1]
+
+    def sync() -> None:
+        try:
+            for _ in range(100):
+                state.close()
+                state.sync()
+        finally:
+            over.set()
+
+    together(change, sync)
+    state.close()
+
+
 @pytest.mark.parametrize("how", ["transaction", "lock"])
 def test_an_invariant_over_two_values_holds_in_every_generation(
     path: str, monkeypatch: pytest.MonkeyPatch, how: str
