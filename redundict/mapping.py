@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, NoReturn, Self, overload
 
 from . import durable, errors, lifetime, loading, serializers
@@ -371,7 +371,11 @@ class RedunDict(dict[Any, Any]):
                 action="reload()",
             )
         try:
-            return self._serializer.encode(self if alone() else snapshot(self))
+            if alone():
+                # What fails is tried again: a thread that Python does not know may have been at it.
+                with suppress(Exception):
+                    return self._serializer.encode(self)
+            return self._serializer.encode(snapshot(self))
         except errors.FormatError as error:
             error.path = self.path
             raise

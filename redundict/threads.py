@@ -18,13 +18,13 @@ _harmless: Final[weakref.WeakSet[threading.Thread]] = weakref.WeakSet()
 _idle: list[_Helper] = []
 
 
-def this_one_is_harmless() -> None:
-    """Note that the thread that calls this changes no state, as long as it lives."""
-    _harmless.add(threading.current_thread())
+def note(thread: threading.Thread, *, is_harmless: bool) -> None:
+    """Note whether a thread is one that changes no state."""
+    (_harmless.add if is_harmless else _harmless.discard)(thread)
 
 
 def alone() -> bool:
-    """Tell whether there is no other thread that could change anything."""
+    """Tell whether Python knows of no other thread that could change anything."""
     me = threading.get_ident()
     return all(thread.ident == me or thread in _harmless for thread in threading.enumerate())
 

@@ -31,6 +31,19 @@ class _Waiting:
     futures: list[Future[int]]
 
 
+class _Answer(Future[int]):
+    """The future of a commit; `expect_changes` is told if there is somebody for it to call."""
+
+    def __init__(self, expect_changes: Callable[[], None]) -> None:
+        super().__init__()
+        self._expect_changes = expect_changes
+
+    def add_done_callback(self, fn: Callable[[Future[int]], object]) -> None:
+        if getattr(fn, "__module__", "") != "asyncio.futures":  # that only wakes its loop
+            self._expect_changes()
+        super().add_done_callback(fn)
+
+
 class Writer:
     """Commits payloads of one `format` to `store`, which, if `shared`, other processes write too.
 
@@ -92,7 +105,7 @@ class Writer:
         The caller holds the dict's lock, so that the order is that of the states. To cancel the
         future is to be told nothing; the state is committed all the same.
         """
-        future: Future[int] = Future()
+        future = _Answer(self._expect_changes)
         with self._wakeup:
             overtaken = self._waiting.futures if self._waiting else []
             self._waiting = _Waiting(payload, [*overtaken, future])
@@ -187,10 +200,15 @@ class Writer:
             thread = threading.Thread(target=self._run, name=name, daemon=True)
             thread.start()
             self._thread = thread
+            threads.note(thread, is_harmless=self._harmless)
+
+    def _expect_changes(self) -> None:
+        with self._wakeup:
+            self._harmless = False
+            if self._thread:
+                threads.note(self._thread, is_harmless=False)
 
     def _run(self) -> None:
-        if self._harmless:
-            threads.this_one_is_harmless()
         due = time.monotonic() + self._every
         while True:
             with self._wakeup:
