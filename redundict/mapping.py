@@ -52,9 +52,10 @@ class RedunDict(dict[Any, Any]):
     stay. `history` says which: the last ones, or with ``"thinned"`` (and `keep` of 4 or more) the
     last two, the one that was there on opening, and others spread out over time, so that a state
     that went wrong an hour ago can still be rolled back. `defaults` are filled in under what was
-    loaded. `timeout` is how many seconds to wait for another writer to close. With `shared`, the
-    lock is held only while committing, so that several processes may have the store open; what
-    they must not overwrite of each other's is noticed (`ConflictError`), see `commit`.
+    loaded. `timeout` is how many seconds to wait for another writer to close (0). With `shared`,
+    the lock is held only while committing, and waited for as long as commits should take (10), so
+    that several processes may have the store open; what they must not overwrite of each other's is
+    noticed (`ConflictError`), see `commit`.
 
     With `autosync`, a change is committed so many seconds later at the latest, from a background
     thread; every so often that costs as much as a `sync`. `on_event` is called with an `Event` when
@@ -84,7 +85,7 @@ class RedunDict(dict[Any, Any]):
         keep: int = KEEP,
         history: str = RECENT,
         defaults: Mapping[Any, Any] | None = None,
-        timeout: float = 0.0,
+        timeout: float | None = None,
         shared: bool = False,
         autosync: float | None = None,
         on_event: Callable[[Event], object] | None = None,
@@ -115,7 +116,7 @@ class RedunDict(dict[Any, Any]):
         self.recovery = None
         self._is_whole = True
         if flag != "r":
-            self._store.lock.acquire(timeout)
+            self._writer.acquire()
         try:
             self._open(afresh=flag == "n")
             for key, value in (defaults or {}).items():

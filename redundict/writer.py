@@ -18,9 +18,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from . import threads
 from .store import Store
+
+_PATIENCE: Final = 10.0  #: Seconds.
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class _Answer(Future[int]):
 class Writer:
     """Commits payloads of one `format` to `store`, which, if `shared`, other processes write too.
 
-    `timeout` is how many seconds to wait for the store's lock where it is not held. `done` is told,
+    `timeout` is how many seconds to wait for the store's lock where it is not held; by default, as
+    long as a commit of another should take, if there are others. `done` is told,
     in the background thread, how what was done there ended: None, or what went wrong. Only if it
     is `harmless`, and changes no state, can a state be encoded beside that thread as it stands.
     `owner` returns the dict, as long as it is there.
@@ -62,7 +66,7 @@ class Writer:
         owner: Callable[[], object] = lambda: None,
         harmless: bool = True,
         shared: bool = False,
-        timeout: float = 0.0,
+        timeout: float | None = None,
     ) -> None:
         self.store = store
         self.shared = shared
@@ -70,7 +74,7 @@ class Writer:
         self._done = done
         self._owner = owner
         self._harmless = harmless
-        self._timeout = timeout
+        self._timeout = (_PATIENCE if shared else 0.0) if timeout is None else timeout
         self._depth = 0  # how deep in calls that hold the store's lock
         self._work: Callable[[], object] | None = None  # what the background does by itself
         self._every = 0.0  # and how often, in seconds
@@ -155,6 +159,10 @@ class Writer:
         self._work, self._every = work, every
         self._start()
 
+    def acquire(self) -> None:
+        """Take the store's lock."""
+        self.store.lock.acquire(self._timeout)
+
     def stop(self) -> None:
         """Let the background thread end; what waits is left to whoever calls this."""
         with self._wakeup:
@@ -179,7 +187,7 @@ class Writer:
         """Hold the store's lock; let others in again if the store is shared."""
         lock, ledger = self.store.lock, self.store.ledger
         if not lock.held:  # shared, or the recipe's after close()
-            lock.acquire(self._timeout)
+            self.acquire()
             if lock.settled != ledger.note():
                 ledger.unsettle()
         self._depth += 1
