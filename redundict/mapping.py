@@ -122,6 +122,8 @@ class RedunDict(dict[Any, Any]):
             for key, value in (defaults or {}).items():
                 if key not in self:
                     self[key] = copy.deepcopy(value)
+            if autosync:
+                self._writer.repeat(_committing(weakref.ref(self)), autosync)
         except BaseException:
             self._writer.release()
             raise
@@ -129,8 +131,6 @@ class RedunDict(dict[Any, Any]):
             self._writer.release()
         if flag != "r":
             lifetime.began(self)
-        if autosync:
-            self._writer.repeat(_committing(weakref.ref(self)), autosync)
 
     @property
     def generation(self) -> int:
@@ -399,16 +399,11 @@ class RedunDict(dict[Any, Any]):
 
     def _abandoned(self) -> None:
         """Close what nobody refers to any more; say so if something in it was not saved."""
-        try:
-            is_saved = self._store.unchanged(self._encoded(), self.format)
-        except errors.FormatError:
-            is_saved = False
-        try:
-            if not is_saved:
-                text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
-                warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
-        finally:
-            RedunDict.__exit__(self)
+        before = self.generation
+        RedunDict.__exit__(self)
+        if self.generation != before:
+            text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
+            warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
 
     def _at_exit(self) -> None:
         """Save what is unsaved; whoever runs after this may still go on."""

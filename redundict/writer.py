@@ -147,12 +147,12 @@ class Writer:
     def commit_soon(self) -> None:
         """Let the background commit what waits."""
         try:
-            self._start()
+            with self._wakeup:
+                if self._waiting:  # or somebody was faster, who may have closed the store since
+                    self._start()
+                    self._wakeup.notify()
         except RuntimeError:  # the interpreter is exiting, and starts no threads any more
             self.commit_waiting()
-            return
-        with self._wakeup:
-            self._wakeup.notify()
 
     def repeat(self, work: Callable[[], object], every: float) -> None:
         """Let the background do `work`, and commit what waits then, every so many seconds."""

@@ -126,6 +126,43 @@ def test_a_store_that_is_dropped_saved_does_not_warn(path: str) -> None:
     redundict.open(path).close()
 
 
+def test_a_store_that_is_dropped_and_cannot_be_saved_says_why_and_nothing_else(path: str) -> None:
+    """That it was saved is said only if it was; the store is let go of in any case."""
+    done = run(
+        """
+import gc, warnings; warnings.simplefilter("always")
+for spoil in (lambda it: it.update(n={1}), lambda it: setattr(it, "_is_whole", False)):
+    state = redundict.open(sys.argv[1]); state["n"] = 1; state.sync()
+    spoil(state)
+    del state; gc.collect()
+    redundict.lifetime._open and print("still open")
+redundict.open(sys.argv[1]).close()
+""",
+        path,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "ResourceWarning" not in done.stderr
+    assert "UnstorableError" in done.stderr
+    assert "half replaced" in done.stderr
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_a_store_whose_background_cannot_start_is_not_opened(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the interpreter's, which may be exiting; the lock is let go of."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError) as caught:
+            redundict.open(path, autosync=1)
+    redundict.open(path).close()
+    assert caught.value.args
+
+
 def test_a_store_in_a_cycle_is_saved_when_it_is_collected(path: str) -> None:
     """The state is still whole when the collector comes for it."""
 
