@@ -83,7 +83,9 @@ class Writer:
     def begin_alone(self) -> None:
         """Begin without threads and with nothing waiting: a child's are its parent's."""
         self._turn = threading.RLock()
-        self._wakeup = threading.Condition()
+        # Not the condition's own `with`: Ctrl-C may keep that from letting go, not being in C.
+        self._queue = threading.RLock()
+        self._wakeup = threading.Condition(self._queue)
         self._waiting: _Waiting | None = None
         self._thread: threading.Thread | None = None
         self._taking: set[int] = set()  # threads
@@ -92,8 +94,8 @@ class Writer:
     def taking(self) -> Iterator[None]:
         """Take a state and hand it on, without a newer one in between."""
         me = threading.get_ident()
-        self._taking.add(me)
         try:
+            self._taking.add(me)
             yield
         finally:
             self._taking.discard(me)
@@ -110,7 +112,7 @@ class Writer:
         future is to be told nothing; the state is committed all the same.
         """
         future = _Answer(self._expect_changes)
-        with self._wakeup:
+        with self._queue:
             overtaken = self._waiting.futures if self._waiting else []
             self._waiting = _Waiting(payload, [*overtaken, future])
         return future
@@ -121,7 +123,7 @@ class Writer:
         self.refuse_interrupting()
         try:
             with self._turn, self.taking():
-                with self._wakeup:
+                with self._queue:
                     waiting, self._waiting = self._waiting, None
                 if waiting:
                     generation = self._commit(waiting.payload)
@@ -147,7 +149,7 @@ class Writer:
     def commit_soon(self) -> None:
         """Let the background commit what waits."""
         try:
-            with self._wakeup:
+            with self._queue:
                 if self._waiting:  # or somebody was faster, who may have closed the store since
                     self._start()
                     self._wakeup.notify()
@@ -165,7 +167,7 @@ class Writer:
 
     def stop(self) -> None:
         """Let the background thread end; what waits is left to whoever calls this."""
-        with self._wakeup:
+        with self._queue:
             self._thread = None
             self._wakeup.notify()
 
@@ -201,7 +203,7 @@ class Writer:
     # --- the background
 
     def _start(self) -> None:
-        with self._wakeup:
+        with self._queue:
             if self._thread and self._thread.is_alive():
                 return
             name = f"redundict {os.path.basename(self.store.layout.path)}"
@@ -211,7 +213,7 @@ class Writer:
             threads.note(thread, is_harmless=self._harmless)
 
     def _expect_changes(self) -> None:
-        with self._wakeup:
+        with self._queue:
             self._harmless = False
             if self._thread:
                 threads.note(self._thread, is_harmless=False)
@@ -219,7 +221,7 @@ class Writer:
     def _run(self) -> None:
         due = time.monotonic() + self._every
         while True:
-            with self._wakeup:
+            with self._queue:
                 pause = max(due - time.monotonic(), 0) if self._work else None
                 self._wakeup.wait_for(lambda: self._waiting or self._is_dismissed(), pause)
                 if self._is_dismissed():

@@ -249,7 +249,7 @@ def test_a_child_may_write_a_shared_store_whatever_its_parent_was_doing(path: st
 import threading, warnings; warnings.simplefilter("ignore")
 state = redundict.open(sys.argv[1], shared=True, timeout=10); state["n"] = 0; state.sync()
 def hold():
-    with state.lock, state._writer._turn, state._writer._wakeup:
+    with state.lock, state._writer._turn, state._writer._queue:
         held.set(); threading.Event().wait()
 held = threading.Event()
 threading.Thread(target=hold, daemon=True).start(); held.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import sys
@@ -199,6 +200,30 @@ def test_an_interrupt_is_for_the_thread_that_was_interrupted(
             other.result(0)
         assert state.sync() == state.generation
     assert redundict.load(path) == {"n": 2}
+
+
+def test_an_interrupt_leaves_no_lock_behind_that_the_background_needs(path: str) -> None:
+    """Ctrl-C may come at the beginning of every function, that which lets go of a lock included."""
+    letting_go = threading.Condition.__exit__.__code__
+
+    def trace(frame: FrameType, event: str, _: object) -> None:
+        if frame.f_code is letting_go and frame.f_back.f_code.co_filename == writer.__file__:
+            raise KeyboardInterrupt
+
+    state = redundict.open(path)
+    state["n"] = 1
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            state.sync()
+    finally:
+        sys.settrace(before)
+    other = threading.Thread(target=state.sync, daemon=True)
+    other.start()
+    other.join(10)
+    assert not other.is_alive()
+    state.close()
 
 
 def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: str) -> None:
