@@ -156,7 +156,7 @@ class ClosedError(RedundictError, ValueError):
 
 
 class TransactionError(RedundictError, RuntimeError):
-    """A transaction inside this one failed, so this one is not committed either."""
+    """It cannot be done inside a transaction; or one inside this one failed, and so this one."""
 
 
 class BusyError(RedundictError, RuntimeError):

@@ -7,7 +7,10 @@ waiting for the error. Knows no dicts, and keeps no store alive.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,13 +43,17 @@ class Event:
 class Teller:
     """Tells the callback and the logger, in the thread in which it happened.
 
-    What the callback raises is logged with its traceback and goes no further: the store is to be
-    opened, or was committed, whatever becomes of the telling.
+    What is found in the middle of a commit waits in `degraded`, and is told when that is over:
+    whoever is called may want the locks of a store. What the callback raises is logged with its
+    traceback and goes no further: the store is to be opened, or was committed, whatever becomes of
+    the telling.
     """
 
     def __init__(self, path: str, callback: Callable[[Event], object] | None = None) -> None:
         self._path = path
         self._callback = callback
+        self.degraded: deque[str] = deque()  #: What is to be told of generations not in every copy.
+        self._telling: set[int] = set()  # the threads that are telling of them
         self._failure = ""  # the last one told: what is tried every second is told once
 
     def recovered(self, recovery: Recovery) -> None:
@@ -55,13 +62,26 @@ class Teller:
         if not recovery.complete:
             errors.warn(str(recovery))
 
-    def degraded(self, message: str) -> None:
-        """Tell, and warn, that a generation is not in every copy."""
-        self._tell(logging.INFO, EventKind.DEGRADED, message)
-        errors.warn(message)
+    def tell_degraded(self) -> None:
+        """Tell, and warn, that a generation is not in every copy, if one is not."""
+        me = threading.get_ident()
+        if me in self._telling:  # the callback commits as well: it knows
+            self.degraded.clear()
+        with contextlib.suppress(IndexError):  # of two threads that look at once, one is late
+            while message := self.degraded.popleft():
+                self._telling.add(me)
+                try:
+                    self._tell(logging.INFO, EventKind.DEGRADED, message)
+                finally:
+                    self._telling.discard(me)
+                errors.warn(message)
 
     def done(self, error: Exception | None) -> None:
         """Tell what could not be committed in the background, unless it was told last time."""
+        try:
+            self.tell_degraded()
+        except errors.RedundancyWarning as warning:  # a filter made an error of it
+            error = error or warning
         failure = f"not saved: {error}" if error else ""
         if error and failure != self._failure:
             self._tell(logging.ERROR, EventKind.FAILED, failure, error=error)

@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, NoReturn, Self, overload
 
 from . import durable, errors, lifetime, loading, serializers
@@ -52,9 +52,10 @@ class RedunDict(dict[Any, Any]):
     stay. `history` says which: the last ones, or with ``"thinned"`` (and `keep` of 4 or more) the
     last two, the one that was there on opening, and others spread out over time, so that a state
     that went wrong an hour ago can still be rolled back. `defaults` are filled in under what was
-    loaded. `timeout` is how many seconds to wait for another writer to close. With `shared`, the
-    lock is held only while committing, so that several processes may have the store open; what
-    they must not overwrite of each other's is noticed (`ConflictError`), see `commit`.
+    loaded. `timeout` is how many seconds to wait for another writer to close (0). With `shared`,
+    the lock is held only while committing, and waited for as long as commits should take (10), so
+    that several processes may have the store open; what they must not overwrite of each other's is
+    noticed (`ConflictError`), see `commit`.
 
     With `autosync`, a change is committed so many seconds later at the latest, from a background
     thread; every so often that costs as much as a `sync`. `on_event` is called with an `Event` when
@@ -84,7 +85,7 @@ class RedunDict(dict[Any, Any]):
         keep: int = KEEP,
         history: str = RECENT,
         defaults: Mapping[Any, Any] | None = None,
-        timeout: float = 0.0,
+        timeout: float | None = None,
         shared: bool = False,
         autosync: float | None = None,
         on_event: Callable[[Event], object] | None = None,
@@ -98,9 +99,10 @@ class RedunDict(dict[Any, Any]):
         self._layout = Layout.of(os.fsdecode(path), copies, keep, history)
         self._teller = Teller(self._layout.path, on_event)
         self._writer = Writer(
-            Store(self._layout, mode=mode, degraded=self._teller.degraded),
+            Store(self._layout, mode=mode, degraded=self._teller.degraded.append),
             self._serializer.name,
-            self._teller.done,
+            _telling(weakref.ref(self._teller)),
+            owner=weakref.ref(self),
             harmless=on_event is None,
             shared=shared,
             timeout=timeout,
@@ -114,12 +116,14 @@ class RedunDict(dict[Any, Any]):
         self.recovery = None
         self._is_whole = True
         if flag != "r":
-            self._store.lock.acquire(timeout)
+            self._writer.acquire()
         try:
             self._open(afresh=flag == "n")
             for key, value in (defaults or {}).items():
                 if key not in self:
                     self[key] = copy.deepcopy(value)
+            if autosync:
+                self._writer.repeat(_committing(weakref.ref(self)), autosync)
         except BaseException:
             self._writer.release()
             raise
@@ -127,8 +131,6 @@ class RedunDict(dict[Any, Any]):
             self._writer.release()
         if flag != "r":
             lifetime.began(self)
-        if autosync:
-            self._writer.repeat(_committing(weakref.ref(self)), autosync)
 
     @property
     def generation(self) -> int:
@@ -200,13 +202,15 @@ class RedunDict(dict[Any, Any]):
         For a store that is shared: what others have committed is taken first, under the lock, so
         that nothing of theirs is overwritten; what is in memory and not committed is given up. If
         somebody commits all the same (a lost lock, a network disk), it begins again, `retries`
-        times. If `function` raises, nothing is committed and memory is as on disk.
+        times. If `function` raises, nothing is committed and memory is as on disk; it is a
+        transaction.
         """
         while True:
             with self._writing():
                 self._open()
                 try:
-                    function(self)
+                    with self._as_one():
+                        function(self)
                     return self._commit()[1]
                 except errors.ConflictError:
                     if retries <= 0:
@@ -231,6 +235,7 @@ class RedunDict(dict[Any, Any]):
             loaded = loading.load_locked(self._layout, before)
             state = self._decoded(loaded)
             self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+            self._teller.tell_degraded()
             self._replace(state)
             return self.generation
 
@@ -239,29 +244,38 @@ class RedunDict(dict[Any, Any]):
         """Commit what happens inside as a whole at its end; on an exception, undo it.
 
         Changes made before it are committed first, so that to undo means to go back to the last
-        commit. A transaction inside another is part of it. The objects in the dict are new ones
-        after an undo. Other threads' transactions and commits wait until it is over.
+        commit. A transaction inside another is part of it; whatever else commits or replaces the
+        state is refused inside (`TransactionError`). The objects in the dict are new ones after an
+        undo. Other threads' transactions and commits wait until it is over.
         """
-        with self._writing():
-            yield from self._transaction()
+        with self._writing(inside=True):
+            if self._transactions:
+                with self._as_one():
+                    yield self
+                return
+            before = self._commit()[0]
+            try:
+                with self._as_one():
+                    yield self
+                self._commit()
+            except BaseException:
+                self._replace(self._serializer.decode(before))
+                raise
 
-    def _transaction(self) -> Iterator[Self]:
-        outermost = self._transactions == 0
-        before = self._commit()[0] if outermost else b""
+    @contextmanager
+    def _as_one(self) -> Iterator[None]:
+        """Let nothing be committed before the end, and then only if nothing inside failed."""
         self._transactions += 1
         try:
-            yield self
-            if outermost:
+            yield
+            if self._transactions == 1:
                 self._refuse_doomed()
-                self._commit()
         except BaseException:
             self._doomed = True
-            if outermost:
-                self._replace(self._serializer.decode(before))
             raise
         finally:
             self._transactions -= 1
-            self._doomed = self._doomed and not outermost
+            self._doomed = self._doomed and self._transactions > 0
 
     def __enter__(self) -> Self:
         return self
@@ -324,6 +338,7 @@ class RedunDict(dict[Any, Any]):
         """Commit the state and return its payload and generation."""
         payload, future = self._hand_over()
         self._writer.commit_waiting()
+        self._teller.tell_degraded()
         return payload, future.result()
 
     def _hand_over(self) -> tuple[bytes, Future[int]]:
@@ -331,15 +346,21 @@ class RedunDict(dict[Any, Any]):
         self._refuse_read_only()
         self._store.refuse_if_forked()  # before a lock that no thread of a child can let go of
         with self.lock:
-            payload = self._encoded()
-            return payload, self._writer.put(payload)
+            self._refuse_inside()
+            self._writer.refuse_interrupting()
+            with self._writer.taking():
+                payload = self._encoded()
+                return payload, self._writer.put(payload)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Keep other threads out, and other writers."""
+    def _writing(self, *, inside: bool = False) -> Iterator[None]:
+        """Keep other threads out, and other writers; `inside`: in a transaction as well."""
         self._refuse_read_only()
         self._store.refuse_if_forked()
         with self.lock, self._writer.turn():
+            if not inside:
+                self._refuse_inside()
+            self._teller.tell_degraded()
             yield
 
     def _encoded(self) -> bytes:
@@ -351,7 +372,11 @@ class RedunDict(dict[Any, Any]):
                 action="reload()",
             )
         try:
-            return self._serializer.encode(self if alone() else snapshot(self))
+            if alone():
+                # What fails is tried again: a thread that Python does not know may have been at it.
+                with suppress(Exception):
+                    return self._serializer.encode(self)
+            return self._serializer.encode(snapshot(self))
         except errors.FormatError as error:
             error.path = self.path
             raise
@@ -374,16 +399,11 @@ class RedunDict(dict[Any, Any]):
 
     def _abandoned(self) -> None:
         """Close what nobody refers to any more; say so if something in it was not saved."""
-        try:
-            is_saved = self._store.unchanged(self._encoded(), self.format)
-        except errors.FormatError:
-            is_saved = False
-        try:
-            if not is_saved:
-                text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
-                warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
-        finally:
-            RedunDict.__exit__(self)
+        before = self.generation
+        RedunDict.__exit__(self)
+        if self.generation != before:
+            text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
+            warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
 
     def _at_exit(self) -> None:
         """Save what is unsaved; whoever runs after this may still go on."""
@@ -406,6 +426,15 @@ class RedunDict(dict[Any, Any]):
                 path=self.path,
                 safe="nothing was changed",
                 action="open it with flag 'w' to write",
+            )
+
+    def _refuse_inside(self) -> None:
+        if self._transactions:
+            raise errors.TransactionError(
+                "a transaction is going on, in this very thread, which commits at its end",
+                path=self.path,
+                safe="nothing was committed",
+                action="do it after the transaction",
             )
 
     def _refuse_doomed(self) -> None:
@@ -472,6 +501,16 @@ def _committing(state: weakref.ref[RedunDict]) -> Callable[[], None]:
                 present._hand_over()  # noqa: SLF001 - of the class, but must not keep it alive
 
     return hand_over
+
+
+def _telling(teller: weakref.ref[Teller]) -> Callable[[Exception | None], None]:
+    """Return what tells how the background ended, as long as there is somebody to tell."""
+
+    def tell(error: Exception | None) -> None:
+        if present := teller():  # whose callback may be the application's, and keep all of it alive
+            present.done(error)
+
+    return tell
 
 
 @contextmanager

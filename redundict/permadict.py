@@ -64,7 +64,8 @@ class PermaDict(RedunDict):
         """Tell whether the dict was closed and has not changed since."""
         if self._store.lock.held:
             return False
-        return self._store.holds(self._serializer.encode(self), self.format)
+        with self.lock:
+            return self._store.holds(self._encoded(), self.format)
 
     def _release(self) -> None:
         lifetime.ended(self)

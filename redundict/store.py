@@ -198,6 +198,25 @@ class Store:
                 settled = self.ledger.note()
         self.lock.release(settled)
 
+    def busy(self) -> errors.BusyError:
+        """Return the error for a commit in the middle of another."""
+        return errors.BusyError(
+            "it is in the middle of a commit, which a signal handler or a method of a value in it "
+            "interrupted to commit again",
+            path=self.layout.path,
+            safe="nothing was changed",
+            action="commit after the interrupted commit has returned",
+        )
+
+    def interrupted(self) -> errors.CommitError:
+        """Return the error for whoever waits for a commit that another thread gave up."""
+        return errors.CommitError(
+            "the thread that was committing this state, and its own, was interrupted",
+            path=self.layout.path,
+            safe=f"generation {self.generation} stands",
+            action="sync() again",
+        )
+
     # --- the steps of opening and committing, in their order
 
     @contextmanager
@@ -205,13 +224,7 @@ class Store:
         """Refuse to be entered again: by a signal handler, since threads take turns (`Writer`)."""
         self.refuse_if_forked()
         if self._busy:
-            raise errors.BusyError(
-                "it is in the middle of a commit, which a signal handler or a method of a value in "
-                "it interrupted to commit again",
-                path=self.layout.path,
-                safe="nothing was changed",
-                action="commit after the interrupted commit has returned",
-            )
+            raise self.busy()
         self._busy = True
         try:
             yield
@@ -377,7 +390,7 @@ class Store:
 def _hashing(payload: bytes) -> PayloadHash:
     """Return what returns the hash of a payload; a large one is hashed meanwhile."""
     if len(payload) >= _LARGE:
-        return threads.begin(lambda: hashlib.sha256(payload)).result
+        return threads.begin(lambda: hashlib.sha256(payload))
     found = hashlib.sha256(payload)
     return lambda: found
 

@@ -181,7 +181,10 @@ def main() -> None:
     parser.add_argument("--state", metavar="PATH", help="where the state is kept")
     parser.add_argument("--open", metavar="FOLDER", help="open a folder at the start")
     args = parser.parse_args()
-    window = Window(args.state or default_path())
+    try:
+        window = Window(args.state or default_path())
+    except redundict.LockedError as error:  # it is there already: a user wants no traceback
+        parser.exit(1, f"{error}\n")
     if args.open:
         window.open_folder(args.open)
     window.mainloop()

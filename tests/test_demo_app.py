@@ -119,6 +119,25 @@ def test_what_was_killed_comes_up_as_it_was(
     assert saved(path)["window"] == state["window"]
 
 
+def test_a_second_window_says_that_there_is_one(
+    path: str, start: Callable[[], App], screen: dict[str, str]
+) -> None:
+    """In a sentence, and the first one goes on."""
+    app = start()
+    second = subprocess.run(
+        [sys.executable, str(APP), "--state", path],
+        env=screen,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert f"by process {app.process.pid}" in second.stderr
+    assert "Traceback" not in second.stderr
+    say(app, "still here")
+
+
 @pytest.mark.damages
 def test_it_says_what_was_restored(path: str, start: Callable[[], App]) -> None:
     """With both copies of the newest state gone, the one before is there, and the user is told."""

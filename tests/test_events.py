@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import logging
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import redundict
-from redundict import EventKind
+from redundict import EventKind, durable
 
 from . import damage
+
+
+class NoCopyB(durable.Disk):
+    """A disk that takes nothing for copy B."""
+
+    def _refuse(self, path: str) -> None:
+        if ".b" in path:
+            raise OSError(errno.ENOSPC, "no")
+
+    def open_write(self, path: str) -> int:
+        self._refuse(path)
+        return super().open_write(path)
+
+    def create(self, path: str, mode: int) -> int:
+        self._refuse(path)
+        return super().create(path, mode)
 
 
 def two_generations(path: str) -> None:
@@ -94,3 +113,109 @@ def test_a_healthy_store_tells_nothing(path: str) -> None:
         with redundict.open(path, on_event=events.append) as state:
             state["n"] = n
     assert events == []
+
+
+def test_a_callback_may_use_the_store(path: str) -> None:
+    """It is called when the commit is over, so it can change the state and save it."""
+    answers: list[int] = []
+
+    def note(event: redundict.Event) -> None:
+        state["noted"] = str(event.kind)
+        answers.extend([state.sync(), state.sync()])
+
+    with redundict.open(path, on_event=note) as state:
+        state.sync()
+        os.mkdir(f"{path}.b1")
+        state["n"] = 1
+        with pytest.warns(redundict.RedundancyWarning):
+            assert state.sync() == 2
+        os.rmdir(f"{path}.b1")
+        assert answers == [3, 3]
+        assert redundict.load(path) == {"n": 1, "noted": "degraded"}
+        state["n"] = 2
+
+
+def test_a_callback_that_commits_is_not_told_of_its_own_commits(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a copy that stays away, to be told, to save and to be told again would never end."""
+    events: list[redundict.Event] = []
+
+    def note(event: redundict.Event) -> None:
+        events.append(event)
+        state["noted"] = len(events)
+        state.sync()
+
+    with redundict.open(path, on_event=note) as state:
+        monkeypatch.setattr(durable, "disk", NoCopyB())
+        for state["n"] in (1, 2):
+            with pytest.warns(redundict.RedundancyWarning):
+                state.sync()
+        assert len(events) == 2
+        monkeypatch.undo()
+        state["n"] = 3
+        state.sync()
+
+
+@pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")
+def test_a_callback_in_the_background_never_meets_a_transaction_that_waits_for_it(
+    path: str,
+) -> None:
+    """The callback wants the dict's lock, which a thread has that waits for the background."""
+    called, entering = threading.Event(), threading.Event()
+
+    def note(event: redundict.Event) -> None:
+        called.set()
+        entering.wait(0.2)
+        with state.lock:
+            state["noted"] = str(event.kind)
+
+    state = redundict.open(path, on_event=note)
+    state.sync()
+    os.mkdir(f"{path}.b1")
+    state["n"] = 1
+    future = state.sync(wait=False)
+    assert called.wait(10)
+
+    def use() -> None:
+        with state.transaction():
+            state["m"] = 1
+        future.result()
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    os.rmdir(f"{path}.b1")
+    for state["n"] in (2, 3):
+        state.sync()
+    state.close()
+
+
+def test_a_warning_that_is_an_error_does_not_end_the_background(path: str) -> None:
+    """The generation is durable and its future says so; the next one is written as well."""
+    events: list[redundict.Event] = []
+    with redundict.open(path, on_event=events.append) as state:
+        state.sync()
+        os.mkdir(f"{path}.b1")
+        state["n"] = 1
+        assert state.sync(wait=False).result(10) == 2
+        os.rmdir(f"{path}.b1")
+        state["n"] = 2
+        assert state.sync(wait=False).result(10) == 3
+    assert {event.kind for event in events} == {EventKind.DEGRADED, EventKind.FAILED}
+
+
+def test_the_background_does_not_keep_alive_who_is_told(path: str) -> None:
+    """An application that is told by a method of its own is dropped with its store, and closed."""
+
+    class Application:
+        def __init__(self) -> None:
+            self.state = redundict.open(path, autosync=100, on_event=self.told)
+            self.state.sync()
+
+        def told(self, event: redundict.Event) -> None: ...
+
+    Application()
+    gc.collect()
+    redundict.open(path, timeout=10).close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import random
 import sys
 import threading
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import redundict
-from redundict import mapping
+from redundict import mapping, threads
 
 THREADS = 8
 
@@ -71,6 +73,89 @@ def test_a_sync_beside_threads_that_change_everything_never_fails(path: str) -> 
         together(*[change] * 3, sync)
     assert commits > 20
     assert redundict.load(path)["d"]["1"] == [1]
+
+
+def test_a_recipe_s_dict_that_was_closed_is_synced_beside_threads_too(path: str) -> None:
+    """Its first `sync` after a `close` looks at the state as carefully as every other."""
+    state = redundict.PermaDict(path)
+    state.update({str(n): [n] for n in range(2000)})
+    over = threading.Event()
+
+    def change() -> None:
+        rng = random.Random(1)
+        while not over.is_set():
+            state.pop(str(rng.randrange(4000)), None)
+            state[str(rng.randrange(4000))] = [1]
+
+    def sync() -> None:
+        try:
+            for _ in range(100):
+                state.close()
+                state.sync()
+        finally:
+            over.set()
+
+    together(change, sync)
+    state.close()
+
+
+def test_what_a_future_calls_in_the_background_may_change_everything(path: str) -> None:
+    """The background thread counts as one that changes a state, from the first callback on."""
+    with redundict.open(path) as state:
+        state.update({str(n): [n] for n in range(300)})
+        assert threads.alone()
+        state.sync(wait=False).result(10)
+        assert threads.alone()
+        rng = random.Random(1)
+
+        def change(_: object) -> None:
+            for _ in range(500):
+                state.pop(str(rng.randrange(600)), None)
+                state[str(rng.randrange(600))] = [1]
+
+        for state["n"] in range(50):
+            future = state.sync(wait=False)
+            future.add_done_callback({}.__contains__)
+            future.add_done_callback(change)
+            assert not threads.alone()
+            state.sync()
+    deadline = time.monotonic() + 10  # the thread was told to end, and is not waited for
+    while not threads.alone():
+        assert time.monotonic() < deadline
+
+
+def test_who_awaits_a_commit_pays_for_no_snapshots(path: str) -> None:
+    """What asyncio is called for changes no state."""
+
+    async def main() -> bool:
+        with redundict.open(path) as state:
+            state["n"] = 1
+            await asyncio.wrap_future(state.sync(wait=False))
+            return threads.alone()
+
+    assert asyncio.run(main())
+
+
+def test_a_thread_that_python_does_not_know_does_not_fail_a_sync(path: str) -> None:
+    """Toolkits have threads of their own, which call Python and are in no list."""
+    over, ended = threading.Event(), threading.Event()
+    with redundict.open(path) as state:
+        state.update({str(n): [n] for n in range(300)})
+
+        def change() -> None:
+            rng = random.Random(1)
+            while not over.is_set():
+                state.pop(str(rng.randrange(600)), None)
+                state[str(rng.randrange(600))] = [1]
+            ended.set()
+
+        _thread.start_new_thread(change, ())
+        try:
+            for _ in range(500):
+                state.sync()
+        finally:
+            over.set()
+            assert ended.wait(10)
 
 
 @pytest.mark.parametrize("how", ["transaction", "lock"])

@@ -6,12 +6,15 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import redundict
+from redundict import durable
 
 from . import damage
 
@@ -123,6 +126,43 @@ def test_a_store_that_is_dropped_saved_does_not_warn(path: str) -> None:
     redundict.open(path).close()
 
 
+def test_a_store_that_is_dropped_and_cannot_be_saved_says_why_and_nothing_else(path: str) -> None:
+    """That it was saved is said only if it was; the store is let go of in any case."""
+    done = run(
+        """
+import gc, warnings; warnings.simplefilter("always")
+for spoil in (lambda it: it.update(n={1}), lambda it: setattr(it, "_is_whole", False)):
+    state = redundict.open(sys.argv[1]); state["n"] = 1; state.sync()
+    spoil(state)
+    del state; gc.collect()
+    redundict.lifetime._open and print("still open")
+redundict.open(sys.argv[1]).close()
+""",
+        path,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "ResourceWarning" not in done.stderr
+    assert "UnstorableError" in done.stderr
+    assert "half replaced" in done.stderr
+    assert redundict.load(path) == {"n": 1}
+
+
+def test_a_store_whose_background_cannot_start_is_not_opened(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is the interpreter's, which may be exiting; the lock is let go of."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError) as caught:
+            redundict.open(path, autosync=1)
+    redundict.open(path).close()
+    assert caught.value.args
+
+
 def test_a_store_in_a_cycle_is_saved_when_it_is_collected(path: str) -> None:
     """The state is still whole when the collector comes for it."""
 
@@ -138,6 +178,38 @@ def test_a_store_in_a_cycle_is_saved_when_it_is_collected(path: str) -> None:
     with pytest.warns(ResourceWarning):
         gc.collect()
     assert redundict.load(path) == {"n": [1]}
+
+
+def test_a_store_is_not_collected_in_the_middle_of_its_own_commit(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector may run in the background thread: what changed after is saved nevertheless."""
+    dropped = threading.Event()
+
+    class Collecting(durable.Disk):
+        def overwrite_all(self, files: Sequence[durable.Overwriting]) -> list[Exception | None]:
+            if threading.current_thread() is not threading.main_thread():
+                assert dropped.wait(10)
+                gc.collect()
+                assert writer.store.lock.held
+            return super().overwrite_all(files)
+
+    state = redundict.open(path)
+    state.cycle, writer = state, state._writer
+    state["n"] = 1
+    state.sync()
+    monkeypatch.setattr(durable, "disk", Collecting())
+    state["n"] = 2
+    future = state.sync(wait=False)
+    state["n"] = 3
+    del state
+    dropped.set()
+    assert future.result(10) == 2
+    with pytest.warns(ResourceWarning):
+        for _ in range(100):
+            gc.collect()
+            threading.Event().wait(0.01)
+    assert redundict.load(path) == {"n": 3}
 
 
 def test_a_store_whose_opening_failed_is_dropped_in_silence(path: str) -> None:
@@ -177,7 +249,7 @@ def test_a_child_may_write_a_shared_store_whatever_its_parent_was_doing(path: st
 import threading, warnings; warnings.simplefilter("ignore")
 state = redundict.open(sys.argv[1], shared=True, timeout=10); state["n"] = 0; state.sync()
 def hold():
-    with state.lock, state._writer._turn, state._writer._wakeup:
+    with state.lock, state._writer._turn, state._writer._queue:
         held.set(); threading.Event().wait()
 held = threading.Event()
 threading.Thread(target=hold, daemon=True).start(); held.wait()

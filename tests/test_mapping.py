@@ -8,6 +8,7 @@ import pickle
 import stat
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +293,55 @@ def test_a_failure_inside_dooms_the_outer_transaction(store: str) -> None:
         with state.transaction():
             state["next"] = 1
     assert redundict.load(store) == {"n": 2, "next": 1}
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda state: state.sync(),
+        lambda state: state.sync(wait=False),
+        lambda state: state.close(),
+        lambda state: state.reload(),
+        lambda state: state.rollback(),
+        lambda state: state.commit(lambda _: None),
+    ],
+)
+@pytest.mark.parametrize("outer", ["transaction", "commit"])
+def test_nothing_else_commits_or_replaces_the_state_inside(
+    store: str, act: Callable[[redundict.RedunDict], object], outer: str
+) -> None:
+    """Half a transaction is neither committed nor given up, not even when it was asked for."""
+    with redundict.open(store) as state:
+
+        def change(state: redundict.RedunDict) -> None:
+            state["half"] = 1
+            with pytest.raises(redundict.TransactionError):
+                act(state)
+            assert state["half"] == 1
+            raise KeyError
+
+        with pytest.raises(KeyError):
+            if outer == "commit":
+                state.commit(change)
+            with state.transaction():
+                change(state)
+        assert state == {"n": 2}
+        assert state.sync() == state.generation == 2
+    assert redundict.load(store) == {"n": 2}
+
+
+def test_a_transaction_inside_a_commit_is_part_of_it(store: str) -> None:
+    """What the function changed before it is not committed without what comes after."""
+    with redundict.open(store) as state:
+
+        def change(state: redundict.RedunDict) -> None:
+            state["m"] = 1
+            with state.transaction():
+                state["n"] = 3
+            assert state.generation == 2
+
+        assert state.commit(change) == 3
+    assert redundict.load(store) == {"n": 3, "m": 1}
 
 
 # --- closing, copying

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any
 
@@ -100,9 +101,27 @@ def test_the_lock_is_free_between_commits_and_held_in_a_transaction(path: str) -
         with redundict.open(path) as alone:
             assert alone == {"n": 1}
             with pytest.raises(redundict.LockedError):
-                redundict.open(path, shared=True)
+                redundict.open(path, shared=True, timeout=0)
         with state.transaction(), pytest.raises(redundict.LockedError):
             redundict.open(path)
+
+
+def test_another_s_commit_is_waited_for(path: str) -> None:
+    """Without a word about it: it is over soon, and no error for anybody."""
+    with redundict.open(path, shared=True) as one, redundict.open(path, shared=True) as other:
+        inside = threading.Event()
+
+        def slowly(state: redundict.RedunDict) -> None:
+            inside.set()
+            time.sleep(0.3)
+            state["one"] = 1
+
+        thread = threading.Thread(target=one.commit, args=(slowly,))
+        thread.start()
+        assert inside.wait(10)
+        other.commit(lambda state: state.update(other=2))
+        thread.join()
+    assert redundict.load(path) == {"one": 1, "other": 2}
 
 
 def test_a_reader_is_told_of_changes(path: str) -> None:
