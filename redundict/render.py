@@ -129,9 +129,8 @@ def plan(prepared: Repair) -> str:
     """Return what a repair would do, a line for each thing."""
     lines = [f"would put aside {slot.name}" for slot in prepared.aside]
     lines += [f"would rewrite {slot.name} from {source.name}" for slot, source in prepared.rewrite]
-    if prepared.commits:
-        times = "" if prepared.commits == 1 else f", {prepared.commits} times"
-        lines.append(f"would commit the newest state that loads again{times}")
+    if prepared.gone:
+        lines.append("would commit the newest state that loads again")
     return "\n".join([*(lines or ["nothing to repair"]), "Nothing was changed."])
 
 

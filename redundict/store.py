@@ -92,10 +92,18 @@ class Store:
             self.ledger.take_over(self.lock.settled)
             return loaded, self._heal()
 
-    def commit(self, payload: bytes, format: str, *, even_if_unchanged: bool = False) -> int:
+    def commit(
+        self,
+        payload: bytes,
+        format: str,
+        *,
+        even_if_unchanged: bool = False,
+        begins_history: bool = False,
+    ) -> int:
         """Write the next generation to every copy; return its number once it is durable.
 
         Content that is that of the last commit is not written again, and its number is returned.
+        If it `begins_history`, it names no parent, so that nothing before it will be missed.
         Warns (`RedundancyWarning`) if a copy failed, and tries that copy again the next time.
         Raises `CommitError` if every copy failed, `ConflictError` if somebody else committed
         meanwhile. If the power goes before this returns, the generation before loads, or this one.
@@ -123,7 +131,7 @@ class Store:
                 payload,
                 generation=self._number,
                 format=format,
-                parent=_as_parent(survivor),
+                parent=_as_parent(None if begins_history else survivor),
                 copies=self.layout.copies,
                 keep=self.layout.keep,
                 history=self.layout.history,
