@@ -71,6 +71,24 @@ def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Rec
     assert disk.calls == ["write", "sync_all", "sync_directory"]
 
 
+def test_a_close_that_fails_after_the_sync_is_no_success(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that writes on close (NFS) says there that it could not."""
+
+    class NotClosed(durable.Disk):
+        def close(self, fd: int) -> None:
+            super().close(fd)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(durable, "disk", NotClosed())
+    with pytest.raises(OSError, match="No space left"):
+        durable.overwrite(path, [b"x"])
+    with pytest.raises(OSError, match="No space left"):
+        durable.overwrite(f"{path}.other", [b"x"], afresh=True)
+    assert not os.path.exists(f"{path}.other")
+
+
 def test_a_sparse_file_is_not_synced_by_data_alone(path: str, disk: Recording) -> None:
     """A file with holes gets its blocks when it is written, which is metadata."""
     damage.overwrite(path, b"")

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 import redundict
+from redundict import durable
+
+from . import damage
 
 
 def opened(path: str, **options: Any) -> redundict.RedunDict:
@@ -37,6 +40,29 @@ def test_what_another_has_committed_is_not_overwritten(path: str) -> None:
     assert redundict.load(path) == {"from": "one", "too": "other"}
     one.close()  # nothing was changed in it, so there is nothing to conflict
     assert redundict.load(path) == {"from": "one", "too": "other"}
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_another_holder_of_the_lock_may_have_touched_is_settled_again(
+    path: str, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """A holder that was killed may have written the newest again, and not synced it."""
+    written: list[int] = []
+
+    class Counting(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            written.append(len(data))
+            return super().write(fd, data, offset)
+
+    with opened(path) as state:
+        state["n"] = 1
+        state.sync()
+        for _ in range(others):
+            damage.kill(redundict.open(path))
+        monkeypatch.setattr(durable, "disk", Counting())
+        state["n"] = 2
+        state.sync()
+        assert written == [4096] * (2 + 2 * others)
 
 
 def test_commit_takes_the_newest_state_first(path: str) -> None:
