@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -91,6 +92,30 @@ def test_a_function_that_raises_changes_nothing(path: str) -> None:
             state.commit(fail)
         assert state == {"n": 1}
     assert redundict.load(path) == {"n": 1}
+
+
+@pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")  # of what it rolled back
+def test_commit_succeeds_once_a_disk_that_could_not_sync_can(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the failed commit left looks whole: it is our own, and no other writer's."""
+
+    class NothingSynced(durable.Disk):
+        def sync_data(self, fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        sync_all = sync_data
+
+    with opened(path) as state:
+        for n in (1, 2):
+            state.commit(lambda inside, n=n: inside.update(n=n))
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "disk", NothingSynced())
+            with pytest.raises(redundict.CommitError):
+                state.commit(lambda inside: inside.update(n=3))
+        assert state.reload() == 2
+        assert state.commit(lambda inside: inside.update(n=inside["n"] + 2)) == 4
+        assert redundict.load(path) == {"n": 4}
 
 
 def test_commit_begins_again_when_a_writer_slipped_past_the_lock(path: str) -> None:

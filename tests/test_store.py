@@ -292,6 +292,23 @@ def test_a_commit_that_failed_is_no_generation_however_whole_it_looks(
     assert [generation.number for generation in redundict.check(path).generations] == [5, 2]
 
 
+def test_who_opens_anew_after_a_failed_commit_remembers_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload takes the generation before, and the number that was tried is not given again."""
+    one = writer(path)
+    for number in (1, 2):
+        one.commit(b"%d" % number, "json")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NotSynced(".a0", ".b0"))
+        with pytest.raises(redundict.CommitError):
+            one.commit(b"3", "json")
+    anew = one.again()
+    assert anew.open()[0].payload == b"2"
+    assert anew.commit(b"4", "json") == 4
+    assert [generation.number for generation in redundict.check(path).generations] == [4, 2]
+
+
 def test_a_copy_that_cannot_be_settled_is_told_of(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
