@@ -163,13 +163,14 @@ def test_reading_the_end_of_a_file_reads_no_more(path: str) -> None:
     assert durable.read(path, 400).data == b"0123456789"
 
 
-def test_putting_aside_overwrites_nothing(path: str) -> None:
-    """Two files put aside in one second get two names."""
+def test_putting_aside_overwrites_nothing(path: str, disk: Recording) -> None:
+    """Two files put aside in one second get two names, and the names are durable."""
     names = []
     for content in (b"one", b"two", b"three"):
         damage.overwrite(path, content)
         names.append(durable.put_aside(path))
     assert [damage.read(name) for name in names] == [b"one", b"two", b"three"]
+    assert disk.calls == ["sync_directory"] * 3
 
 
 def test_no_descriptor_is_left_open_when_a_call_fails(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import StoreState, durable
+from redundict import StoreState, durable, recovery
 
 from . import damage
 
@@ -179,6 +179,19 @@ def test_a_repair_interrupted_at_any_call_loses_nothing(
         assert redundict.load(store) == {"n": 3}
         assert redundict.repair(store).report.state is StoreState.HEALTHY
         assert set(keep.values()) <= set(files(store).values())
+
+
+def test_a_repair_whose_source_rots_meanwhile_puts_nothing_aside(store: str) -> None:
+    """What is written is what verifies when it is written, not when it was shown."""
+    damage.flip(store + ".a2", 1)
+    with recovery.prepared_repair(store) as prepared:
+        damage.flip(store + ".b2", 5)
+        before = files(store)
+        with pytest.raises(redundict.StorageError, match="a2 cannot be rewritten"):
+            prepared.do()
+        assert files(store) == before
+    assert redundict.repair(store).report.state is StoreState.HEALTHY
+    assert redundict.load(store) == {"n": 2}
 
 
 def test_a_rollback_on_disk_is_a_new_generation(store: str) -> None:
