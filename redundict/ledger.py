@@ -110,6 +110,10 @@ class Ledger:
             place.slot.holds(survivor) and place.settled for place in self.home_of(survivor)
         )
 
+    def knows_nothing_durable(self) -> bool:
+        """Tell whether there is no slot that is known to be on the medium."""
+        return not any(place.settled or place.slot.extra for place in self.places.values())
+
     def refuse_if_diverged(self) -> None:
         """Raise `DivergedError` if two slots hold different content under one number."""
         while pair := slots.diverged(self.slots()):

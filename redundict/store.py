@@ -143,6 +143,7 @@ class Store:
                 [payload, ending],
                 sealed,
                 survivor,
+                afresh=survivor is None,
             )
             if len(failures) == self.layout.copies:
                 raise self._failed(failures, survivor)
@@ -262,7 +263,8 @@ class Store:
             except (OSError, trailer.TrailerError) as error:
                 healed.failures[place.slot.path] = error
                 continue
-            failures = self._write([place], [content], survivor.trailer, survivor)
+            afresh = self.ledger.knows_nothing_durable()
+            failures = self._write([place], [content], survivor.trailer, survivor, afresh=afresh)
             healed.failures.update(failures)
             healed.slots.extend([] if failures else [bad])
         return healed
@@ -297,8 +299,14 @@ class Store:
         parts: list[bytes],
         sealed: trailer.Trailer,
         survivor: Slot | None,
+        *,
+        afresh: bool,
     ) -> Failures:
-        """Make slots hold `parts` durably; until that is done, they are not trusted."""
+        """Make slots hold `parts` durably; until that is done, they are not trusted.
+
+        With `afresh`, a write that is cut leaves no slot: where nothing else is on the medium, a
+        torn one would be a lost store.
+        """
         self.ledger.known.add(sealed.digest)
         failures: Failures = {}
         files = []
@@ -314,8 +322,7 @@ class Store:
                     mode_if_new=survivor.mode if survivor else None,
                     sync_size=not place.sized,
                     sync_name=not place.named,
-                    # A first commit that is cut must leave no slot: a torn one is not emptiness.
-                    afresh=survivor is None,
+                    afresh=afresh,
                 )
             )
             place.distrust()
