@@ -6,6 +6,7 @@ pays for the start of one. Knows nothing of what it calls.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -37,10 +38,26 @@ def side_by_side(calls: Sequence[Callable[[], None]]) -> list[Exception | None]:
         helper.begin(call)
     try:
         found = [error_of(call) for call in calls[:1]]
-    finally:  # a signal must not leave them at work alone
-        found_by_helpers = [helper.wait() for helper in helpers]
+    finally:  # a signal must not leave them at work alone, nor a second one
+        found_by_helpers = _in_spite_of_signals([helper.wait for helper in helpers])
         _idle.extend(helpers)
     return found + found_by_helpers
+
+
+def _in_spite_of_signals(
+    waits: Sequence[Callable[[], Exception | None]],
+) -> list[Exception | None]:
+    """Wait for all; raise only then what a signal's handler raised meanwhile."""
+    found: list[Exception | None] = []
+    signalled: BaseException | None = None
+    while len(found) < len(waits):
+        try:
+            found.append(waits[len(found)]())
+        except BaseException as error:  # noqa: BLE001 - whatever the handler raises
+            signalled = error
+    if signalled:
+        raise signalled
+    return found
 
 
 class _Helper:
@@ -48,19 +65,24 @@ class _Helper:
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._ends: SimpleQueue[Exception | None] = SimpleQueue()
+        self._ended = threading.Event()
+        self._error: Exception | None = None
         threading.Thread(target=self._run, name="redundict helper", daemon=True).start()
 
     def begin(self, call: Callable[[], None]) -> None:
+        self._ended.clear()
         self._calls.put(call)
 
     def wait(self) -> Exception | None:
-        return self._ends.get()
+        # May be asked again: a signal may come between the end and the answer.
+        self._ended.wait()
+        return self._error
 
     def _run(self) -> None:
         this_one_is_harmless()
         while True:
-            self._ends.put(error_of(self._calls.get()))
+            self._error = error_of(self._calls.get())
+            self._ended.set()
 
 
 class _NoHelper(_Helper):
@@ -77,8 +99,10 @@ class _NoHelper(_Helper):
 
 
 def _helper() -> _Helper:
+    with contextlib.suppress(IndexError):  # not asked beforehand: another thread may take the last
+        return _idle.pop()
     try:
-        return _idle.pop() if _idle else _Helper()
+        return _Helper()
     except RuntimeError:  # the interpreter is exiting, and starts no threads any more
         return _NoHelper()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -51,6 +53,39 @@ def test_a_signal_waits_for_the_helpers() -> None:
     with pytest.raises(KeyboardInterrupt):
         side_by_side([interrupted, lambda: ended.wait(0.1) or ended.set()])
     assert ended.is_set()
+
+
+def test_a_second_signal_waits_as_well() -> None:
+    """Who is in a hurry to stop gets no file that is still being written."""
+    ended = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def helped() -> None:
+        time.sleep(0.1)  # until the other waits
+        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.1)
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side([interrupted, helped])
+    assert ended.is_set()
+
+
+def test_the_last_idle_helper_may_be_taken_by_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A helper that was there a moment ago and is not any more is no error."""
+
+    class Raced(list[object]):
+        def __bool__(self) -> bool:
+            return True
+
+    monkeypatch.setattr(threads, "_idle", Raced())
+    assert side_by_side([lambda: None] * 2) == [None] * 2
 
 
 def test_helpers_do_not_count_as_threads_that_change_a_state() -> None:
