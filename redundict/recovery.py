@@ -46,8 +46,8 @@ class Repair:
     def do(self) -> Repaired:
         """Do it: put aside, rewrite, commit.
 
-        A slot is put aside just before it is rewritten: if the power goes in between, it is
-        missing, and another one holds the same.
+        A slot is put aside just before it is rewritten, and is there again once it is durable: if
+        the power goes in between, it is missing, and another one holds the same.
         """
         layout, put = self._store.layout, {slot.path: slot for slot in self.aside}
         aside: dict[str, str] = {}
@@ -56,7 +56,7 @@ class Repair:
                 content = survey.content_of(source)
                 if slot.path in put:
                     aside[slot.name] = _put_aside(put.pop(slot.path))
-                durable.overwrite(slot.path, [content], mode_if_new=source.mode)
+                durable.overwrite(slot.path, [content], mode_if_new=source.mode, afresh=True)
         for slot in put.values():
             aside[slot.name] = _put_aside(slot)
         loaded, _ = self._store.open()

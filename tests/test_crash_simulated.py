@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redundict import errors
+from redundict import errors, locking, recovery
 from redundict.slots import Layout
 
-from .crash import COARSE, Cuts, Failing, Moment, Writer, healthy, killed, layout, payload
+from .crash import COARSE, Cuts, Failing, Moment, Writer, healthy, killed, layout, on, payload
 from .disk import SimulatedDisk
 
 pytestmark = [
@@ -249,6 +249,31 @@ def test_a_kill_then_a_writer_of_which_a_sync_fails_then_a_power_cut_lose_nothin
             if not fail.failed:
                 break
             cuts.check(other.moments)
+    record_property("states", cuts.states)
+    assert cuts.states > len(writer.moments)
+
+
+def with_a_rotten_slot() -> tuple[Writer, Layout]:
+    writer = Writer(damaged("s.a1", healthy(3)).disk, healthy(3).promise)
+    writer.commit(payload(4))
+    return writer, layout()
+
+
+@pytest.mark.parametrize("scenario", [first_commit, second_slot, growth, with_a_rotten_slot])
+def test_a_kill_then_a_repair_then_a_power_cut_lose_nothing(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    """What a repair copies may be in the page cache only; cut, it leaves no torn slot."""
+    monkeypatch.setattr(locking.WriterLock, "acquire", lambda *_: None)
+    writer, where = scenario()
+    moments: list[Moment] = []
+    for killed_at in writer.moments:
+        disk = killed_at.disk.copy()
+        disk.on_step = lambda now, at=killed_at: moments.append(Moment(now.copy(), at.promise))
+        with on(disk), contextlib.suppress(errors.NotFoundError):
+            assert not recovery.repair(where.path).committed
+    cuts = Cuts(where)
+    cuts.check(moments)
     record_property("states", cuts.states)
     assert cuts.states > len(writer.moments)
 
