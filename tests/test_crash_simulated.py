@@ -231,7 +231,7 @@ def test_a_failed_sync_loses_nothing_if_another_process_goes_on(
     assert states > 0
 
 
-@pytest.mark.parametrize("scenario", [first_commit, steady_state, healing_copy_b])
+@pytest.mark.parametrize("scenario", [first_commit, steady_state, healing_copy_b, one_copy_only])
 def test_a_kill_then_a_writer_of_which_a_sync_fails_then_a_power_cut_lose_nothing(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:

@@ -213,6 +213,29 @@ def test_the_last_slot_of_a_copy_that_holds_the_newest_is_not_written_to(
         two.commit(b"%d" % number, "json")
 
 
+def test_what_may_not_be_read_any_more_is_not_overwritten(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot in every copy that is denied just before a commit may hold another's generation."""
+
+    class Denied(durable.Disk):
+        def open_read(self, path: str) -> int:
+            if path.endswith((".a0", ".b0")):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return super().open_read(path)
+
+    one = writer(path)
+    for number in (1, 2):
+        one.commit(b"%d" % number, "json")
+    before = slots(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", Denied())
+        with pytest.raises(redundict.AccessError):
+            one.commit(b"3", "json")
+    assert slots(path) == before
+    assert one.commit(b"3", "json") == 3
+
+
 def test_copies_swapped_by_hand_still_load_and_commit(path: str) -> None:
     """Names are hints: A's two slots exchanged cost nothing, and the next commits put it right."""
     one = writer(path)
