@@ -50,9 +50,13 @@ class Ledger:
         self._beyond: list[Slot] = []  # where another writer, who keeps more, may add a slot
 
     def again(self) -> Ledger:
-        """Return a ledger to begin anew with: only what is not to be trusted is remembered."""
+        """Return a ledger to begin anew with: only what is not to be trusted is remembered.
+
+        And whose it is: what was written there and not synced may look whole, and is no conflict.
+        """
         anew = Ledger(self.layout)
         anew.places = {path: replace(p) for path, p in self.places.items() if p.distrusted}
+        anew.known = set(self.known) if anew.places else set()
         return anew
 
     def doubt(self, other: Ledger) -> None:
@@ -70,7 +74,7 @@ class Ledger:
         """Begin with what was seen on opening."""
         distrusted = self.places.keys()
         # What a damaged trailer claims was not seen: its sibling may be readable again later.
-        self.known = {slot.trailer.digest for slot in loaded.slots if slot.trailer and slot.sound}
+        self.known |= {slot.trailer.digest for slot in loaded.slots if slot.trailer and slot.sound}
         self.places = {
             slot.path: Place(slot, distrusted=slot.path in distrusted) for slot in loaded.slots
         }
@@ -106,6 +110,10 @@ class Ledger:
         return survivor is not None and all(
             place.slot.holds(survivor) and place.settled for place in self.at(survivor.index)
         )
+
+    def knows_nothing_durable(self) -> bool:
+        """Tell whether there is no slot that is known to be on the medium."""
+        return not any(place.settled or place.slot.extra for place in self.places.values())
 
     def refuse_if_diverged(self) -> None:
         """Raise `DivergedError` if two slots hold different content under one number."""

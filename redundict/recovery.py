@@ -39,15 +39,15 @@ class Repair:
 
     aside: tuple[Slot, ...]  #: Slots that are to be put aside.
     rewrite: tuple[tuple[Slot, Slot], ...]  #: Slots that are to be rewritten, and from which.
-    commits: int  #: How often the survivor is to be committed again, in place of what is gone.
+    gone: int  #: How many generations no slot holds any more: the survivor is committed again.
     _store: Store = field(repr=False)
     _folders: Folders | None = None
 
     def do(self) -> Repaired:
         """Do it: put aside, rewrite, commit.
 
-        A slot is put aside just before it is rewritten: if the power goes in between, it is
-        missing, and another one holds the same.
+        A slot is put aside just before it is rewritten, and is there again once it is durable: if
+        the power goes in between, it is missing, and another one holds the same.
         """
         layout, put = self._store.layout, {slot.path: slot for slot in self.aside}
         aside: dict[str, str] = {}
@@ -56,13 +56,18 @@ class Repair:
                 content = survey.content_of(source)
                 if slot.path in put:
                     aside[slot.name] = _put_aside(put.pop(slot.path))
-                durable.overwrite(slot.path, content, mode_if_new=source.mode)
+                durable.overwrite(slot.path, content, mode_if_new=source.mode, afresh=True)
         for slot in put.values():
             aside[slot.name] = _put_aside(slot)
         loaded, _ = self._store.open()
         committed = None
-        for _ in range(self.commits):  # each goes to a slot that is gone: those come first
-            committed = self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
+        if self.gone:  # one commit fills one gap: of what else is gone, nothing is claimed any more
+            committed = self._store.commit(
+                loaded.payload,
+                loaded.format,
+                even_if_unchanged=True,
+                begins_history=self.gone > 1,
+            )
         report = integrity.check(layout.path, folders=self._folders)
         rewritten = tuple(slot.name for slot, _ in self.rewrite)
         return Repaired(layout.path, aside, rewritten, committed, report)
@@ -92,9 +97,10 @@ def repair(
 ) -> Repaired:
     """Make every copy of every generation whole again, from copies that verify.
 
-    Where no copy of a generation verifies, the survivor is committed once more in its place. If
-    two copies have diverged, `prefer` (a copy's letter) says which one stands. Raises `LostError`,
-    with nothing touched, if no slot verifies; `NotFoundError`, `LockedError`, `DivergedError`,
+    Where no copy of a generation verifies, the survivor is committed once more in its place; if
+    several are gone, once in place of them all, as the beginning of a new history. If two copies
+    have diverged, `prefer` (a copy's letter) says which one stands. Raises `LostError`, with
+    nothing touched, if no slot verifies; `NotFoundError`, `LockedError`, `DivergedError`,
     `StorageError`. If the power goes meanwhile, the survivor loads; repair again.
     """
     with prepared_repair(path, prefer=prefer, folders=folders, timeout=timeout) as prepared:
@@ -132,7 +138,7 @@ def prepared_repair(
         if not any(slot.sound for slot in found):
             raise survey.lost(layout, found)
         aside, found = _settle_divergence(layout, found, prefer)
-        rewrite, wanted = [], slots.homes(found)
+        rewrite, wanted, without = [], slots.homes(found), set()
         for flaw in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
             slot = flaw.slot
             if slot.state is not SlotState.MISSING:
@@ -140,8 +146,9 @@ def prepared_repair(
             if source := wanted.get(slot.index):
                 rewrite.append((slot, source))
             else:
-                found[found.index(slot)] = _as_missing(slot)
-        flaws = slots.flaws(found, slots.by_claim(found)[0], layout.keep)
+                without.add(slot.path)
+        left = [_as_missing(slot) if slot.path in without else slot for slot in found]
+        flaws = slots.flaws(left, slots.by_claim(left)[0], layout.keep)
         gone = {flaw.slot.index for flaw in flaws} - wanted.keys()
         yield Repair(tuple(aside), tuple(rewrite), len(gone), store, folders)
 

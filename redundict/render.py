@@ -139,9 +139,8 @@ def plan(prepared: Repair) -> str:
         f"would rewrite {plain(slot.name)} from {plain(source.name)}"
         for slot, source in prepared.rewrite
     ]
-    if prepared.commits:
-        times = "" if prepared.commits == 1 else f", {prepared.commits} times"
-        lines.append(f"would commit the newest state that loads again{times}")
+    if prepared.gone:
+        lines.append("would commit the newest state that loads again")
     return "\n".join([*(lines or ["nothing to repair"]), "Nothing was changed."])
 
 

@@ -263,10 +263,13 @@ def choose_victim(
     candidates = [index for index in range(keep) if index != home]
     if len(candidates) == 1:
         return candidates[0]
-    own = [slot for slot in slots if not slot.extra]
+    own: dict[int, list[Slot]] = {index: [] for index in candidates}
+    for slot in slots:
+        if slot.index in own and not slot.extra:
+            own[slot.index].append(slot)
 
     def cost(index: int) -> tuple[bool, bool, int, int, int]:
-        here = [slot for slot in own if slot.index == index]
+        here = own[index]
         holds_survivor = survivor is not None and any(slot.holds(survivor) for slot in here)
         unwritable = bool(here) and all(slot.state is SlotState.FOREIGN for slot in here)
         newest = max((slot.generation for slot in here), default=0)
@@ -295,9 +298,11 @@ def homes(slots: Iterable[Slot]) -> dict[int, Slot]:
     own = [slot for slot in slots if not slot.extra]
     newest = by_claim(slots)[:1]  # the survivor may be in a copy that is no longer one of ours
     found: dict[int, Slot] = {}
+    at_home: set[str] = set()
     for slot in newest + by_claim(own):
-        if slot.index not in found and not any(slot.holds(other) for other in found.values()):
+        if slot.trailer and slot.index not in found and slot.trailer.digest not in at_home:
             found[slot.index] = slot
+            at_home.add(slot.trailer.digest)
     return found
 
 
@@ -358,7 +363,7 @@ def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState
 def _expected_indexes(slots: Sequence[Slot], survivor: Slot, keep: int) -> set[int]:
     """Return the indexes that should hold a generation.
 
-    Those with a file; and, unless the store is young and its history complete, those without.
+    Those with a file; and, unless the history is known from its beginning, those without.
     Beyond what is kept, what does not verify is not ours to judge.
     """
     own = [slot for slot in slots if not slot.extra]

@@ -105,10 +105,18 @@ class Store:
             self.ledger.take_over(self.lock.settled)
             return loaded, self._heal()
 
-    def commit(self, payload: bytes, format: str, *, even_if_unchanged: bool = False) -> int:
+    def commit(
+        self,
+        payload: bytes,
+        format: str,
+        *,
+        even_if_unchanged: bool = False,
+        begins_history: bool = False,
+    ) -> int:
         """Write the next generation to every copy; return its number once it is durable.
 
         Content that is that of the last commit is not written again, and its number is returned.
+        If it `begins_history`, it names no parent, so that nothing before it will be missed.
         Warns (`RedundancyWarning`) if a copy failed, and tries that copy again the next time.
         Raises `CommitError` if every copy failed, `ConflictError` if somebody else committed
         meanwhile. If the power goes before this returns, the generation before loads, or this one.
@@ -135,14 +143,18 @@ class Store:
                 len(payload),
                 generation=self._number,
                 format=format,
-                parent=_as_parent(survivor),
+                parent=_as_parent(None if begins_history else survivor),
                 copies=self.layout.copies,
                 keep=self.layout.keep,
                 history=self.layout.history,
             )
             self._content = None  # until this has succeeded, nothing is known to be unchanged
             failures = self._write(
-                self.ledger.at(victim), payload, lambda: draft.seal(payload_hash()), survivor
+                self.ledger.at(victim),
+                payload,
+                lambda: draft.seal(payload_hash()),
+                survivor,
+                afresh=survivor is None,
             )
             if len(failures) == self.layout.copies:
                 raise self._failed(failures, survivor)
@@ -283,7 +295,8 @@ class Store:
             except (OSError, trailer.TrailerError) as error:
                 healed.failures[place.slot.path] = error
                 continue
-            failures = self._write([place], content, lambda: as_is, survivor)
+            afresh = self.ledger.knows_nothing_durable()
+            failures = self._write([place], content, lambda: as_is, survivor, afresh=afresh)
             healed.failures.update(failures)
             healed.slots.extend([] if failures else [bad])
         return healed
@@ -318,10 +331,13 @@ class Store:
         content: bytes,
         seal: Callable[[], tuple[trailer.Trailer, bytes]],
         survivor: Slot | None,
+        *,
+        afresh: bool,
     ) -> Failures:
         """Make slots hold `content` and the ending that seals it, durably.
 
-        Until that is done, they are not trusted.
+        Until that is done, they are not trusted. With `afresh`, a write that is cut leaves no slot:
+        where nothing else is on the medium, a torn one would be a lost store.
         """
 
         def ending() -> bytes:
@@ -344,8 +360,7 @@ class Store:
                     mode_if_new=survivor.mode if survivor else None,
                     sync_size=not place.sized,
                     sync_name=not place.named,
-                    # A first commit that is cut must leave no slot: a torn one is not emptiness.
-                    afresh=survivor is None,
+                    afresh=afresh,
                 )
             )
             place.distrust()

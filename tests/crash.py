@@ -118,10 +118,10 @@ class Cuts:
         self.where = where or layout()
         self.states = 0
         self._seen: dict[Image, tuple[int, bytes]] = {}
+        self._went_on: set[tuple[Image, int]] = set()
 
     def check(self, moments: Iterable[Moment], *, then_commit: bool = False) -> None:
         """Cut the power at each moment, in every way; load, and perhaps commit and cut again."""
-        checked: set[tuple[Image, int]] = set()
         for moment in moments:
             # An unfinished first slot is no slot: it matters only to who goes on from there.
             for image in moment.disk.images(besides=None if then_commit else ".new"):
@@ -129,8 +129,8 @@ class Cuts:
                 number, payload = self._load(image)
                 if number or moment.promise.returned:
                     keep_promise(moment.promise, number, payload)
-                if then_commit and (image, number) not in checked:
-                    checked.add((image, number))
+                if then_commit and (image, number) not in self._went_on:
+                    self._went_on.add((image, number))
                     after = replace(moment.promise, returned=number)
                     writer = Writer(SimulatedDisk(image, COARSE), after, self.where)
                     writer.commit(b"after the cut")

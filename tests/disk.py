@@ -92,10 +92,14 @@ class SimulatedDisk:
     what the call is to raise.
     """
 
-    at_once = False
+    #: Which of the files that may be written at once has the others written whole in the middle of
+    #: it, and after which of its steps. All of these together are every state that two threads can
+    #: reach, since nothing but the sync of a folder has an effect on another file.
+    overlap: tuple[int, int] | None = None
+    least_sector = 0  #: Bytes; where so much is volatile at once that there are too many states.
 
     def __init__(self, image: Image = (), sector: int = 1024) -> None:
-        self.sector = sector
+        self.sector = max(sector, self.least_sector)
         self.inodes = [Inode(sector, content) for _, content in image]
         self.names_now: dict[str, int] = {path: n for n, (path, _) in enumerate(image)}
         self.names_durable: dict[str, set[int | None]] = {p: {n} for p, n in self.names_now.items()}
@@ -110,6 +114,15 @@ class SimulatedDisk:
         twin.names_now = dict(self.names_now)
         twin.names_durable = {path: set(held) for path, held in self.names_durable.items()}
         return twin
+
+    def state(self) -> object:
+        """Return what two disks have in common that cannot be told apart."""
+        held = [
+            (i.cache, frozenset(i.lengths), tuple(map(frozenset, i.sectors)), frozenset(i.dirty))
+            for i in self.inodes
+        ]
+        durable_names = {(path, frozenset(held)) for path, held in self.names_durable.items()}
+        return tuple(held), frozenset(self.names_now.items()), frozenset(durable_names)
 
     def images(self, besides: str | None = None) -> Iterator[Image]:
         """Yield every image that a power cut may leave at this moment, each once.
@@ -194,12 +207,41 @@ class SimulatedDisk:
         self.on_step(self)
 
     def overwrite_all(self, files: Sequence[durable.Overwriting]) -> list[Exception | None]:
-        """One file after the other; or `at_once`: none is synced before all are written."""
-        if not self.at_once:
-            return [error_of(file.write) or error_of(file.sync) for file in files]
-        written = [error_of(file.write) for file in files]
-        pairs = zip(files, written, strict=True)
-        return [error or error_of(file.sync) for file, error in pairs]
+        """One file after the other; or with an `overlap`, one in the middle of the other."""
+        errors: dict[int, Exception | None] = {}
+
+        def whole(numbers: Sequence[int]) -> None:
+            for n in numbers:
+                errors[n] = error_of(files[n].write) or error_of(files[n].sync)
+
+        numbers = list(range(len(files)))
+        if self.overlap is None or len(files) == 1:
+            whole(numbers)
+        else:
+            outer, step = self.overlap
+            others = numbers[:outer] + numbers[outer + 1 :]
+            self._after(step, lambda: whole(others), lambda: whole([outer]))
+        return [errors[n] for n in numbers]
+
+    def _after(self, step: int, interrupt: Callable[[], None], act: Callable[[], None]) -> None:
+        """Let something act, and be interrupted after so many steps; at its end if it has fewer."""
+        watch, left = self.on_step, step
+
+        def on_step(disk: SimulatedDisk) -> None:
+            nonlocal left
+            watch(disk)
+            left -= 1
+            if left == 0:
+                self.on_step = watch
+                interrupt()
+
+        if step == 0:
+            interrupt()
+        self.on_step = on_step
+        act()
+        self.on_step = watch
+        if left > 0:
+            interrupt()
 
     def close(self, fd: int) -> None:
         path = self.handles.pop(fd)

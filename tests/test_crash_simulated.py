@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redundict import errors
+from redundict import errors, locking, recovery
 from redundict.slots import Layout
 
-from .crash import COARSE, Cuts, Failing, Moment, Writer, healthy, killed, layout, payload
+from .crash import COARSE, Cuts, Failing, Moment, Writer, healthy, killed, layout, on, payload
 from .disk import SimulatedDisk
 
 pytestmark = [
@@ -172,6 +172,7 @@ def test_a_kill_then_another_writer_then_a_power_cut_lose_nothing(
     assert cuts.states > len(writer.moments)
 
 
+WHOLE = 4096  #: Bytes of a sector where there would be too many states.
 SYNCS = {"sync_data", "sync_all", "sync_directory"}
 ONE = layout(copies=1)
 BEGINNINGS = {
@@ -230,58 +231,86 @@ def test_a_failed_sync_loses_nothing_if_another_process_goes_on(
     assert states > 0
 
 
-WHOLE = 4096  #: Bytes of a sector where two copies are volatile at once, which squares the states.
-
-
-def new_at_once() -> Writer:
-    return Writer(SimulatedDisk(sector=WHOLE))
-
-
-def old_at_once() -> Writer:
-    return continued(healthy(3, sector=WHOLE))
-
-
-def grown_at_once() -> Writer:
-    writer = continued(healthy(2, size=800, sector=WHOLE))
-    writer.commit(payload(3, 4800))
-    return writer
-
-
-def damaged_at_once() -> Writer:
-    return continued(damaged("s.b0", healthy(3, sector=WHOLE)))
-
-
-@pytest.fixture
-def both_copies_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no copy be synced before both are written, as on a disk of which a flush is slow."""
-    monkeypatch.setattr(SimulatedDisk, "at_once", True)
-
-
-@pytest.mark.usefixtures("both_copies_at_once")
-@pytest.mark.parametrize("begin", [new_at_once, old_at_once, grown_at_once, damaged_at_once])
-def test_both_copies_may_be_on_their_way_when_the_power_goes(
-    begin: Callable[[], Writer], record_property: Record
+@pytest.mark.parametrize("scenario", [first_commit, steady_state, healing_copy_b, one_copy_only])
+def test_a_kill_then_a_writer_of_which_a_sync_fails_then_a_power_cut_lose_nothing(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
-    """Each may be there, torn or not at all: the survivor is in other slots, and stands."""
-    writer = begin()
-    writer.commit(payload(11))
-    writer.commit(payload(12))
-    cuts = Cuts(writer.store.layout)
-    # Going on is what does not depend on how the slots came to be torn: not where there are most.
-    cuts.check(writer.moments, then_commit=begin is not grown_at_once)
-    cuts.check(killed(writer.moments, writer.store.layout))
+    """Where the survivor cannot be settled, a copy of it that is cut must not be all there is."""
+    monkeypatch.setattr(SimulatedDisk, "least_sector", WHOLE)
+    writer, where = scenario()
+    cuts = Cuts(where)
+    for moment in writer.moments:
+        for first in itertools.count(1):
+            disk = moment.disk.copy()
+            disk.fail = fail = Failing(SYNCS, first, 1, OSError(errno.EIO, "Input/output error"))
+            other = Writer(disk, moment.promise, where)
+            with contextlib.suppress(errors.CommitError):
+                other.commit(payload(11))
+            if not fail.failed:
+                break
+            cuts.check(other.moments)
     record_property("states", cuts.states)
     assert cuts.states > len(writer.moments)
 
 
-@pytest.mark.usefixtures("both_copies_at_once")
-@pytest.mark.parametrize("begin", [new_at_once, old_at_once, damaged_at_once])
+def with_a_rotten_slot() -> tuple[Writer, Layout]:
+    writer = Writer(damaged("s.a1", healthy(3)).disk, healthy(3).promise)
+    writer.commit(payload(4))
+    return writer, layout()
+
+
+@pytest.mark.parametrize("scenario", [first_commit, second_slot, growth, with_a_rotten_slot])
+def test_a_kill_then_a_repair_then_a_power_cut_lose_nothing(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    """What a repair copies may be in the page cache only; cut, it leaves no torn slot."""
+    monkeypatch.setattr(locking.WriterLock, "acquire", lambda *_: None)
+    writer, where = scenario()
+    moments: list[Moment] = []
+    for killed_at in writer.moments:
+        disk = killed_at.disk.copy()
+        disk.on_step = lambda now, at=killed_at: moments.append(Moment(now.copy(), at.promise))
+        with on(disk), contextlib.suppress(errors.NotFoundError):
+            assert not recovery.repair(where.path).committed
+    cuts = Cuts(where)
+    cuts.check(moments)
+    record_property("states", cuts.states)
+    assert cuts.states > len(writer.moments)
+
+
+#: Beyond the last step of a file: one file after the other.
+OVERLAPS = [(outer, step) for outer in (0, 1) for step in range(6)]
+
+
+@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s is not one_copy_only])
+def test_both_copies_may_be_on_their_way_when_the_power_goes(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    """Each may be there, torn or not at all: the survivor is in other slots, and stands."""
+    monkeypatch.setattr(SimulatedDisk, "least_sector", WHOLE)
+    moments: dict[object, Moment] = {}
+    for overlap in OVERLAPS:
+        monkeypatch.setattr(SimulatedDisk, "overlap", overlap)
+        writer, where = scenario()
+        moments |= {(m.disk.state(), m.promise.returned): m for m in writer.moments}
+    assert len(moments) > len(writer.moments)
+    cuts = Cuts(where)
+    cuts.check(moments.values(), then_commit=True)
+    cuts.check(killed(moments.values(), where))
+    record_property("states", cuts.states)
+    assert cuts.states > len(moments)
+
+
+@pytest.mark.parametrize("overlap", [(0, 2), (0, 4), (1, 2)])
+@pytest.mark.parametrize("name", ["new", "old", "degraded"])
 def test_a_failed_sync_of_one_of_two_that_are_on_their_way_loses_nothing(
-    begin: Callable[[], Writer], record_property: Record
+    name: str, overlap: tuple[int, int], monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
     """The other is durable, or the survivor stands; and so for whoever goes on."""
+    monkeypatch.setattr(SimulatedDisk, "least_sector", WHOLE)
+    monkeypatch.setattr(SimulatedDisk, "overlap", overlap)
     states = 0
-    for writer in writers_of_which_a_sync_failed(begin, 1):
+    for writer in writers_of_which_a_sync_failed(BEGINNINGS[name], 1):
         where = writer.store.layout
         cuts = Cuts(where)
         cuts.check(killed(writer.moments, where))

@@ -71,6 +71,24 @@ def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Rec
     assert disk.calls == ["write", "sync_all", "sync_directory"]
 
 
+def test_a_close_that_fails_after_the_sync_is_no_success(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that writes on close (NFS) says there that it could not."""
+
+    class NotClosed(durable.Disk):
+        def close(self, fd: int) -> None:
+            super().close(fd)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(durable, "disk", NotClosed())
+    with pytest.raises(OSError, match="No space left"):
+        durable.overwrite(path, b"x")
+    with pytest.raises(OSError, match="No space left"):
+        durable.overwrite(f"{path}.other", b"x", afresh=True)
+    assert not os.path.exists(f"{path}.other")
+
+
 def test_a_sparse_file_is_not_synced_by_data_alone(path: str, disk: Recording) -> None:
     """A file with holes gets its blocks when it is written, which is metadata."""
     damage.overwrite(path, b"")
@@ -145,13 +163,14 @@ def test_reading_the_end_of_a_file_reads_no_more(path: str) -> None:
     assert durable.read(path, 400).data == b"0123456789"
 
 
-def test_putting_aside_overwrites_nothing(path: str) -> None:
-    """Two files put aside in one second get two names."""
+def test_putting_aside_overwrites_nothing(path: str, disk: Recording) -> None:
+    """Two files put aside in one second get two names, and the names are durable."""
     names = []
     for content in (b"one", b"two", b"three"):
         damage.overwrite(path, content)
         names.append(durable.put_aside(path))
     assert [damage.read(name) for name in names] == [b"one", b"two", b"three"]
+    assert disk.calls == ["sync_directory"] * 3
 
 
 def test_no_descriptor_is_left_open_when_a_call_fails(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import StoreState, durable
+from redundict import StoreState, durable, recovery
 
 from . import damage
 
@@ -92,6 +92,41 @@ def test_a_report_is_right_and_a_repair_mends_it(
     assert (again.aside, again.rewritten, again.committed) == ({}, (), None)
 
 
+def test_a_repair_commits_once_however_many_generations_are_gone(path: str) -> None:
+    """Nothing is missed afterwards, the generations that are left stay, and so it goes on."""
+    with redundict.open(path, keep=5) as state:
+        for state["n"] in range(1, 6):
+            state.sync()
+    for index in (1, 2, 3):
+        for copy in "ab":
+            damage.flip(f"{path}.{copy}{index}", 1)
+    done = redundict.repair(path)
+    assert [generation.number for generation in done.report.generations] == [done.committed, 5, 1]
+    assert done.report.state is StoreState.HEALTHY
+    with redundict.open(path, keep=5) as state:
+        assert state == {"n": 5}
+        for state["n"] in range(6, 14):
+            last = state.sync()
+            assert redundict.check(path).state is StoreState.HEALTHY
+    numbers = [generation.number for generation in redundict.check(path).generations]
+    assert numbers == [last, last - 1, last - 2, last - 3, last - 4]
+
+
+def test_a_generation_that_is_lost_after_a_repair_is_missed(path: str) -> None:
+    """That its history began anew does not make a store forget what it had since, or before."""
+    with redundict.open(path, keep=4) as state:
+        for state["n"] in range(1, 5):
+            state.sync()
+    for name in ("a0", "a1", "b0", "b1"):
+        damage.flip(f"{path}.{name}", 1)
+    assert redundict.repair(path).committed
+    for copy in "ab":
+        os.rename(f"{path}.{copy}0", f"{path}.{copy}0.away")
+    report = redundict.check(path)
+    assert (report.generation, report.state) == (4, StoreState.ROLLED_BACK)
+    redundict.repair(path)
+
+
 def test_a_repair_keeps_the_permissions_of_the_siblings(store: str) -> None:
     """A slot that is made anew is not open to more people than the others."""
     for slot in os.listdir(os.path.dirname(store)):
@@ -144,6 +179,19 @@ def test_a_repair_interrupted_at_any_call_loses_nothing(
         assert redundict.load(store) == {"n": 3}
         assert redundict.repair(store).report.state is StoreState.HEALTHY
         assert set(keep.values()) <= set(files(store).values())
+
+
+def test_a_repair_whose_source_rots_meanwhile_puts_nothing_aside(store: str) -> None:
+    """What is written is what verifies when it is written, not when it was shown."""
+    damage.flip(store + ".a2", 1)
+    with recovery.prepared_repair(store) as prepared:
+        damage.flip(store + ".b2", 5)
+        before = files(store)
+        with pytest.raises(redundict.StorageError, match="a2 cannot be rewritten"):
+            prepared.do()
+        assert files(store) == before
+    assert redundict.repair(store).report.state is StoreState.HEALTHY
+    assert redundict.load(store) == {"n": 2}
 
 
 def test_a_rollback_on_disk_is_a_new_generation(store: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 
 import redundict
+from redundict import durable
+
+from . import damage
 
 
 def opened(path: str, **options: Any) -> redundict.RedunDict:
@@ -38,6 +42,29 @@ def test_what_another_has_committed_is_not_overwritten(path: str) -> None:
     assert redundict.load(path) == {"from": "one", "too": "other"}
     one.close()  # nothing was changed in it, so there is nothing to conflict
     assert redundict.load(path) == {"from": "one", "too": "other"}
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_another_holder_of_the_lock_may_have_touched_is_settled_again(
+    path: str, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """A holder that was killed may have written the newest again, and not synced it."""
+    written: list[int] = []
+
+    class Counting(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            written.append(len(data))
+            return super().write(fd, data, offset)
+
+    with opened(path) as state:
+        state["n"] = 1
+        state.sync()
+        for _ in range(others):
+            damage.kill(redundict.open(path))
+        monkeypatch.setattr(durable, "disk", Counting())
+        state["n"] = 2
+        state.sync()
+        assert written == [4096] * (2 + 2 * others)
 
 
 def test_commit_takes_the_newest_state_first(path: str) -> None:
@@ -66,6 +93,30 @@ def test_a_function_that_raises_changes_nothing(path: str) -> None:
             state.commit(fail)
         assert state == {"n": 1}
     assert redundict.load(path) == {"n": 1}
+
+
+@pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")  # of what it rolled back
+def test_commit_succeeds_once_a_disk_that_could_not_sync_can(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the failed commit left looks whole: it is our own, and no other writer's."""
+
+    class NothingSynced(durable.Disk):
+        def sync_data(self, fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        sync_all = sync_data
+
+    with opened(path) as state:
+        for n in (1, 2):
+            state.commit(lambda inside, n=n: inside.update(n=n))
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "disk", NothingSynced())
+            with pytest.raises(redundict.CommitError):
+                state.commit(lambda inside: inside.update(n=3))
+        assert state.reload() == 2
+        assert state.commit(lambda inside: inside.update(n=inside["n"] + 2)) == 4
+        assert redundict.load(path) == {"n": 4}
 
 
 def test_commit_begins_again_when_a_writer_slipped_past_the_lock(path: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import signal
 import threading
 from types import SimpleNamespace
@@ -30,7 +31,8 @@ def writer(path: str, **options: Any) -> Store:
 def slots(path: str) -> dict[str, bytes]:
     """Return the content of every slot."""
     folder = os.path.dirname(path)
-    return {n: damage.read(os.path.join(folder, n)) for n in os.listdir(folder) if ".lock" not in n}
+    names = [name for name in os.listdir(folder) if name.startswith(f"{os.path.basename(path)}.")]
+    return {n: damage.read(os.path.join(folder, n)) for n in names if ".lock" not in n}
 
 
 def test_a_second_writer_past_the_lock_is_noticed(path: str) -> None:
@@ -167,6 +169,75 @@ def test_diverged_copies_are_reported_and_never_guessed(path: str) -> None:
     assert redundict.load(path) == {"one": 1}
 
 
+def test_our_number_with_content_that_is_not_ours_is_a_conflict(path: str) -> None:
+    """What another committed in the same moment is neither healed away nor overwritten."""
+    one = writer(path)
+    one.commit(b"1", "json")
+    theirs = os.path.join(os.path.dirname(path), "theirs")
+    os.mkdir(theirs)
+    for name in slots(path):
+        shutil.copy(os.path.join(os.path.dirname(path), name), theirs)
+    other = writer(os.path.join(theirs, os.path.basename(path)))
+    assert one.commit(b"ours", "json") == other.commit(b"theirs", "json")
+    os.replace(os.path.join(theirs, "state.json.b1"), path + ".b1")
+    shutil.rmtree(theirs)
+    before = slots(path)
+    with pytest.raises(redundict.ConflictError):
+        one.commit(b"3", "json")
+    assert slots(path) == before
+    redundict.repair(path, prefer="a")
+
+
+def test_the_last_slot_of_a_copy_that_holds_the_newest_is_not_written_to(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files were swapped in copy A, and B's cannot follow: B keeps what it has."""
+
+    class NoB1(durable.Disk):
+        def open_write(self, path: str) -> int:
+            if path.endswith(".b1"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().open_write(path)
+
+    one = writer(path)
+    for number in (1, 2, 3):
+        one.commit(b"%d" % number, "json")
+    for old, new in ((".a0", ".x"), (".a1", ".a0"), (".x", ".a1")):
+        os.rename(path + old, path + new)
+    newest = damage.read(path + ".b0")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NoB1())
+        two = writer(path)
+        with pytest.warns(redundict.RedundancyWarning, match="the only slot of its copy"):
+            assert two.commit(b"4", "json") == 4
+        assert damage.read(path + ".b0") == newest
+    for number in (5, 6):
+        two.commit(b"%d" % number, "json")
+
+
+def test_what_may_not_be_read_any_more_is_not_overwritten(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot in every copy that is denied just before a commit may hold another's generation."""
+
+    class Denied(durable.Disk):
+        def open_read(self, path: str) -> int:
+            if path.endswith((".a0", ".b0")):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return super().open_read(path)
+
+    one = writer(path)
+    for number in (1, 2):
+        one.commit(b"%d" % number, "json")
+    before = slots(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", Denied())
+        with pytest.raises(redundict.AccessError):
+            one.commit(b"3", "json")
+    assert slots(path) == before
+    assert one.commit(b"3", "json") == 3
+
+
 def test_copies_swapped_by_hand_still_load_and_commit(path: str) -> None:
     """Names are hints: A's two slots exchanged cost nothing, and the next commits put it right."""
     one = writer(path)
@@ -206,6 +277,88 @@ def test_a_failed_copy_is_warned_of_and_tried_again(
             assert damage.read(path + ".a1") != damage.read(path + ".b1")
         assert state.sync() == 2
     assert damage.read(path + ".a1") == damage.read(path + ".b1")
+
+
+class NotSynced(durable.Disk):
+    """A disk of which the files with some names cannot be synced."""
+
+    def __init__(self, *endings: str) -> None:
+        self.endings = endings
+        self.paths: dict[int, str] = {}
+
+    def open_write(self, path: str) -> int:
+        fd = super().open_write(path)
+        self.paths[fd] = path
+        return fd
+
+    def sync_data(self, fd: int) -> None:
+        self.sync_all(fd)
+
+    def sync_all(self, fd: int) -> None:
+        if self.paths.get(fd, "").endswith(self.endings):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync_all(fd)
+
+
+def test_a_commit_that_failed_is_no_generation_however_whole_it_looks(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not synced is the next victim, and the generation before it stands."""
+    one = writer(path)
+    for number in (1, 2):
+        one.commit(b"%d" % number, "json")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NotSynced(".a0", ".b0"))
+        with pytest.raises(redundict.CommitError, match="generation 2 stands"):
+            one.commit(b"3", "json")
+        with pytest.raises(redundict.CommitError, match="generation 2 stands"):
+            one.commit(b"3", "json")
+    assert one.commit(b"4", "json") == 5
+    assert [generation.number for generation in redundict.check(path).generations] == [5, 2]
+
+
+def test_who_opens_anew_after_a_failed_commit_remembers_it(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload takes the generation before, and the number that was tried is not given again."""
+    one = writer(path)
+    for number in (1, 2):
+        one.commit(b"%d" % number, "json")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NotSynced(".a0", ".b0"))
+        with pytest.raises(redundict.CommitError):
+            one.commit(b"3", "json")
+    anew = one.again()
+    assert anew.open()[0].payload == b"2"
+    assert anew.commit(b"4", "json") == 4
+    assert [generation.number for generation in redundict.check(path).generations] == [4, 2]
+
+
+def test_a_copy_that_cannot_be_settled_is_told_of(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that has nothing new to write says that one copy is not known to be durable."""
+    writer(path).commit(b"1", "json")
+    two = writer(path)  # the first one was killed
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NotSynced(".b0"))
+        for _ in range(2):
+            with pytest.warns(redundict.RedundancyWarning, match=r"state\.json\.b0"):
+                assert two.commit(b"1", "json") == 1
+    assert two.commit(b"1", "json") == 1
+
+
+@pytest.mark.parametrize("rotten", ["a", "b"])
+def test_what_rots_between_opening_and_the_first_commit_is_not_passed_on(
+    path: str, rotten: str
+) -> None:
+    """Each byte that is written onto itself, or onto a sibling, has verified just before."""
+    writer(path).commit(b"1", "json")
+    two = writer(path)  # the first one was killed, so that this one has to settle its generation
+    damage.flip(f"{path}.{rotten}0", 0)
+    assert two.commit(b"2", "json") == 2
+    assert damage.read(path + ".a0") == damage.read(path + ".b0")
+    assert [len(held.slots) for held in redundict.check(path).generations] == [2, 2]
 
 
 def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,19 @@ def test_a_helper_starts_though_threading_is_interrupted(monkeypatch: pytest.Mon
     assert done == [[None, None]]
 
 
+def test_the_last_idle_helper_may_be_taken_by_another_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A helper that was there a moment ago and is not any more is no error."""
+
+    class Raced(list[object]):
+        def __bool__(self) -> bool:
+            return True
+
+    monkeypatch.setattr(threads, "_idle", Raced())
+    assert side_by_side([lambda: None] * 2) == [None] * 2
+
+
 def test_helpers_do_not_count_as_threads_that_change_a_state() -> None:
     """A program of one thread stays one, and pays for no snapshots."""
     assert threads.alone()
