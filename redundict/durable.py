@@ -57,7 +57,7 @@ class Content(NamedTuple):
 
 _LARGE: Final = 1 << 16  #: Bytes.
 #: Seconds that a file takes where handing it to a thread, which costs some 0.1 ms, is worth it.
-_WORTH_A_THREAD: Final = 0.0005
+_WORTH_A_THREAD: Final = 0.0002
 
 
 class Disk:

@@ -12,6 +12,7 @@ write or a sync failed is not trusted until it has been written whole and synced
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -148,17 +149,18 @@ class Store:
                 keep=self.layout.keep,
                 history=self.layout.history,
             )
+            seal = functools.cache(lambda: draft.seal(payload_hash()))
             self._content = None  # until this has succeeded, nothing is known to be unchanged
             failures = self._write(
                 self.ledger.at(victim),
                 payload,
-                lambda: draft.seal(payload_hash()),
+                seal,
                 survivor,
                 afresh=survivor is None,
             )
             if len(failures) == self.layout.copies:
                 raise self._failed(failures, survivor)
-            self.generation, self.digest = self._number, draft.seal(payload_hash())[0].digest
+            self.generation, self.digest = self._number, seal()[0].digest
             self._content = Content(len(payload), format, payload_hash().digest())
             self._warn(failures)
             return self.generation

@@ -149,13 +149,13 @@ def draft(
 
     Raises `TrailerError` if a value cannot stand in a trailer.
     """
-    written = (written or datetime.now(UTC)).astimezone(UTC)
+    written = written.astimezone(UTC) if written else datetime.now(UTC)
     claims = Trailer(
         generation, length, format, written, parent, copies, keep, "", {}, history=history
     )
     _refuse_unfit(claims)
     values = (generation, length, format, _to_text(written), parent, copies, keep)
-    named = " ".join([f"{k}={v}" for k, v in zip(FIELDS, values, strict=False)])
+    named = " ".join(map("{}={}".format, FIELDS, values))
     named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
     head = f"{MAGIC} {VERSION} {named} {FIELDS[-1]}=".encode("ascii")
     needed = length + 1 + len(head) + DIGEST_BYTES
@@ -293,7 +293,7 @@ def _hex(fields: Mapping[str, str], name: str, digits: int) -> str:
 
 
 def _to_text(written: datetime) -> str:
-    return written.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return written.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _time(fields: Mapping[str, str]) -> datetime:
