@@ -96,20 +96,25 @@ def measure(
         stack.callback(floor.close)
         keys = list(state)
 
-        def changed(act: Callable[[State, str], object]) -> None:
-            key = rng.choice(keys)
-            state[key] = {"name": "changed", "at": [rng.random()]}
-            act(state, key)
+        by_name, changed = {c.name: c for c in here}, [""]
 
-        def each(act: Callable[[Contestant], Callable[[State, str], object]]) -> dict[str, Work]:
-            return {c.name: functools.partial(changed, act(c)) for c in here}
+        def prepare(name: str) -> None:
+            changed[0] = rng.choice(keys)
+            state[changed[0]] = {"name": "changed", "at": [rng.random()]}
+            if name in by_name:
+                by_name[name].take(state)
+
+        def change(c: Contestant) -> None:
+            c.change(state, changed[0])
 
         parts = parts_of_a_save(state, payload) | {
             FLOOR: floor.save,
             FLUSH: functools.partial(floor.save, 1),
         }
-        found = {"save": rounds(each(lambda c: lambda s, _: c.save(s)) | parts, count, rng)}
-        found["change"] = rounds(each(lambda c: c.change), count, rng)
+        saves: dict[str, Work] = {c.name: functools.partial(c.save_taken, state) for c in here}
+        found = {"save": rounds(saves | parts, count, rng, prepare)}
+        changes: dict[str, Work] = {c.name: functools.partial(change, c) for c in here}
+        found["change"] = rounds(changes, count, rng, prepare)
         for c in here:
             c.save(state)
         unchanged: dict[str, Work] = {c.name: c.sync for c in here if isinstance(c, Redundict)}

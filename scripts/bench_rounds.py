@@ -19,13 +19,22 @@ ENOUGH: Final = 3  #: Rounds that even the slowest gets.
 Times = dict[str, list[float]]  #: Seconds, by name.
 
 
-def rounds(calls: Mapping[str, Callable[[], object]], count: int, rng: random.Random) -> Times:
-    """Make every call so often, in random order, and return how long each took."""
+def rounds(
+    calls: Mapping[str, Callable[[], object]],
+    count: int,
+    rng: random.Random,
+    prepare: Callable[[str], object] = lambda _: None,
+) -> Times:
+    """Make every call so often, in random order, and return how long each took.
+
+    `prepare` is told the name of a call before each, outside of its time.
+    """
     times: Times = {name: [] for name in calls}
     for _ in range(count):
         for name in rng.sample(list(calls), len(calls)):
             if sum(times[name]) > PATIENCE and len(times[name]) >= ENOUGH:
                 continue
+            prepare(name)
             began = time.perf_counter()
             calls[name]()
             times[name].append(time.perf_counter() - began)

@@ -40,9 +40,13 @@ class Contestant(ABC):
     def take(self, state: State) -> None:  # noqa: B027 - most keep no state in memory
         """Take the whole state into memory, and save nothing."""
 
+    def save_taken(self, state: State) -> None:
+        """Save the whole state, which it has taken."""
+        self.save(state)
+
     @abstractmethod
     def save(self, state: State) -> None:
-        """Save the whole state."""
+        """Take and save the whole state."""
 
     def change(self, state: State, key: str) -> None:
         """Save a state of which only `key` has changed."""
@@ -96,9 +100,13 @@ class Redundict(Contestant):
             self.state.clear()
         self.state.update(state)
 
+    def save_taken(self, state: State) -> None:
+        del state
+        self.sync()
+
     def save(self, state: State) -> None:
         self.take(state)
-        self._with_its_encoder(self.state.sync)
+        self.sync()
 
     def change(self, state: State, key: str) -> None:
         self.state[key] = state[key]
