@@ -65,6 +65,10 @@ class Ledger:
             if place.distrusted and path in self.places:
                 self.places[path].distrust()
 
+    def forget_overwritten(self) -> None:
+        """Forget the digests that no slot holds any more: what is older is never a conflict."""
+        self.known = {slot.trailer.digest for slot in self.slots() if slot.trailer and slot.sound}
+
     def unsettle(self) -> None:
         """Take nothing for settled any more: the lock was another's meanwhile."""
         for place in self.places.values():

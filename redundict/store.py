@@ -162,6 +162,7 @@ class Store:
                 raise self._failed(failures, survivor)
             self.generation, self.digest = self._number, seal()[0].digest
             self._content = Content(len(payload), format, payload_hash().digest())
+            self.ledger.forget_overwritten()
             self._warn(failures)
             return self.generation
 

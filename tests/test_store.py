@@ -512,3 +512,12 @@ def test_a_large_commit_that_failed_is_no_conflict_with_itself(
         with pytest.raises(redundict.CommitError):
             store.commit(b"3" * 2_000_001, "json")
     assert store.commit(b"4" * 2_000_000, "json") == 4
+
+
+def test_what_a_writer_remembers_does_not_grow_with_its_commits(path: str) -> None:
+    """A program that commits every second for years needs no more memory for it."""
+    store = writer(path)
+    for n in range(50):
+        store.commit(b"%d" % n, "json")
+    assert len(store.ledger.known) == 2
+    assert store.knows(store.digest)
