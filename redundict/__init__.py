@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .decoding import load
     from .errors import (
         AccessError,
         BusyError,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     )
     from .events import Event, EventKind
     from .integrity import Recovery, Report, check
-    from .mapping import RedunDict, load
+    from .mapping import RedunDict
     from .permadict import PermaDict
     from .recovery import Repaired, repair, rollback
     from .slots import Flaw, Generation, Slot, SlotState, StoreState
@@ -50,7 +51,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 #: From the ground up. A module is imported with the first name that is used of it or above it.
-_MODULES = ("errors", "slots", "integrity", "events", "recovery", "mapping", "permadict")
+_MODULES = (
+    "errors",
+    "slots",
+    "integrity",
+    "events",
+    "recovery",
+    "decoding",
+    "mapping",
+    "permadict",
+)
 
 
 def __getattr__(name: str) -> Any:

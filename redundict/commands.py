@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import (
+    decoding,
     differences,
     durable,
     errors,
@@ -219,7 +220,7 @@ def import_file(args: argparse.Namespace) -> Exit:
     layout, found = survey.discover(args.path, args.folder)
     for newest in slots.by_claim(found)[:1]:
         if newest.trailer and newest.trailer.format != args.format:
-            mapping.refuse_format(layout, newest, args.format)
+            decoding.refuse_format(layout, newest, args.format)
     with mapping.RedunDict(
         args.path,
         "n",

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
-from . import integrity, mapping, plainjson, recovery, render
+from . import decoding, integrity, mapping, plainjson, recovery, render
 from .trailer import DIGEST_BYTES
 
 
@@ -65,7 +65,7 @@ def run(file: str | None = None) -> None:
             del state["data"]
         with _shown(folder):
             number = recovery.rollback(path)
-        print(f"generation {number} has {len(mapping.load(path)['data'])} entries again")
+        print(f"generation {number} has {len(decoding.load(path)['data'])} entries again")
         print(render.log(integrity.check(path), {}))
 
 

@@ -20,23 +20,23 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any, Final, Literal, NoReturn, Self, overload
+from typing import Any, Final, Literal, Self, overload
 
-from . import durable, errors, lifetime, loading, serializers
+from . import decoding, errors, lifetime, loading, serializers
 from .closed import closed_class
+from .decoding import Path
 from .events import Event, Teller
 from .history import RECENT
 from .integrity import Recovery, not_found, recovery_of
 from .loading import Loaded
 from .recovery import put_lost_aside
-from .slots import COPIES, KEEP, Generation, Layout, Slot
+from .slots import COPIES, KEEP, Generation, Layout
 from .snapshots import snapshot
 from .store import Store
 from .survey import Folders
 from .threads import alone
 from .writer import Writer
 
-Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 FLAGS: Final = ("r", "w", "c", "n")
 _AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.
 
@@ -307,7 +307,7 @@ class RedunDict(dict[Any, Any]):
             loaded, healed = store.open()
         try:
             if not afresh:
-                self._replace(self._starting_state() if loaded.is_empty else self._decoded(loaded))
+                self._replace(self._state_of(loaded))
         except BaseException:
             self._store.ledger.doubt(store.ledger)
             raise
@@ -318,21 +318,18 @@ class RedunDict(dict[Any, Any]):
         if self.recovery:
             self._teller.recovered(self.recovery)
 
-    def _starting_state(self) -> dict[Any, Any]:
-        """Return what a store without a slot starts with: a plain file's content, or nothing."""
-        content = plain_file(self.path)
-        if content is not None:
-            with _located(self._layout):
-                return serializers.read_plain(content, self._serializer)
-        if self.flag != "c":
-            raise not_found(self.path)
-        return {}
+    def _state_of(self, loaded: Loaded) -> dict[Any, Any]:
+        return self._starting_state() if loaded.is_empty else self._decoded(loaded)
 
     def _decoded(self, loaded: Loaded) -> dict[Any, Any]:
-        if loaded.survivor and loaded.format != self.format:
-            refuse_format(self._layout, loaded.survivor, self.format)
-        with _located(self._layout, loaded):
-            return self._serializer.decode(loaded.payload)
+        return decoding.decoded(loaded, self._serializer)
+
+    def _starting_state(self) -> dict[Any, Any]:
+        """Return what a store without a slot starts with: a plain file's content, or nothing."""
+        state = decoding.left_by_the_recipe(self._layout, self._serializer)
+        if state is None and self.flag != "c":
+            raise not_found(self.path)
+        return state or {}
 
     def _commit(self) -> tuple[bytes, int]:
         """Commit the state and return its payload and generation."""
@@ -446,46 +443,6 @@ class RedunDict(dict[Any, Any]):
             )
 
 
-def load(
-    path: Path,
-    generation: int | None = None,
-    *,
-    format: object = None,
-    folders: Folders | None = None,
-) -> dict[Any, Any]:
-    """Return the newest state at `path`, or that of `generation`, as a plain dict; take no lock.
-
-    The format is what the slot says, if that is JSON or CSV; any other, pickle above all, only if
-    `format` asks for it. Raises `NotFoundError`, `NoGenerationError`, `LostError`, `AccessError`,
-    `FormatError`, `NewerVersionError`.
-    """
-    layout = Layout.of(os.fsdecode(path), folders or COPIES, KEEP)
-    loaded = loading.load(layout, generation)
-    if loaded.is_empty and generation is not None:
-        raise not_found(layout.path)
-    if loaded.is_empty:
-        content = plain_file(layout.path)
-        if content is None:
-            raise not_found(layout.path)
-        with _located(layout):
-            return serializers.read_plain(content, serializers.resolve(format or "json"))
-    chosen = (
-        serializers.by_trailer_name(loaded.format)
-        if format is None
-        else serializers.resolve(format)
-    )
-    if chosen is None or chosen.name != loaded.format:
-        raise errors.FormatError(
-            f"it is stored as {loaded.format}",
-            path=layout.path,
-            generation=loaded.generation,
-            safe="nothing was changed, and nothing was decoded",
-            action=f"pass format={loaded.format!r}, if you trust who wrote it",
-        )
-    with _located(layout, loaded):
-        return chosen.decode(loaded.payload)
-
-
 open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.
 
 
@@ -511,44 +468,3 @@ def _telling(teller: weakref.ref[Teller]) -> Callable[[Exception | None], None]:
             present.done(error)
 
     return tell
-
-
-@contextmanager
-def _located(layout: Layout, loaded: Loaded | None = None) -> Iterator[None]:
-    """Tell a `FormatError` where it happened."""
-    try:
-        yield
-    except errors.FormatError as error:
-        error.path = layout.path
-        error.safe = "nothing was changed"
-        error.action = layout.command("show")
-        if loaded and loaded.survivor:
-            error.slot, error.generation = loaded.survivor.name, loaded.generation
-        raise
-
-
-def refuse_format(layout: Layout, slot: Slot, format: str) -> NoReturn:
-    """Raise, for a store that is to be opened in another format than it is stored in."""
-    stored = slot.trailer.format if slot.trailer else "?"
-    raise errors.FormatError(
-        f"it is stored as {stored}, not as {format}",
-        path=layout.path,
-        slot=slot.name,
-        generation=slot.generation,
-        safe="nothing was changed",
-        action=f"open it with format={stored!r}",
-    )
-
-
-def plain_file(path: str) -> bytes | None:
-    """Return the content of the file at the store's own path, None if there is none."""
-    try:
-        return durable.read_plain(path)
-    except OSError as error:
-        raise errors.refusal(
-            error,
-            "the plain file there cannot be read",
-            path=path,
-            safe="nothing was changed, and the store is not taken for empty",
-            action="make it readable, or move it away",
-        ) from error

@@ -23,7 +23,7 @@ FLOORS = [
     {"ledger"},
     {"store"},
     {"integrity", "writer"},
-    {"sweep", "exits", "events"},
+    {"sweep", "exits", "events", "decoding"},
     {"recovery"},
     {"mapping"},
     {"permadict", "importing", "records", "progress"},
