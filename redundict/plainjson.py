@@ -92,17 +92,24 @@ def _dump_fast(state: State, orjson: Any) -> bytes | None:
 
 
 def _dump(state: State, *, check_circular: bool) -> bytes:
-    dumps = functools.partial(
-        json.dumps, allow_nan=False, check_circular=check_circular, separators=(",", ":")
-    )
-    text = dumps(state, ensure_ascii=False)
+    text = _encoder(check_circular=check_circular).encode(state)
     try:
         return text.encode()
     except UnicodeEncodeError:
         # Lone surrogates have no UTF-8; as \u escapes they come back, unless two of them pair up.
         if _SURROGATE_PAIR.search(text):
             raise ValueError("two surrogates would come back as one character") from None
-        return dumps(state).encode("ascii")
+        return _encoder(check_circular=check_circular, ensure_ascii=True).encode(state).encode()
+
+
+@functools.cache
+def _encoder(*, check_circular: bool, ensure_ascii: bool = False) -> json.JSONEncoder:
+    return json.JSONEncoder(
+        check_circular=check_circular,
+        ensure_ascii=ensure_ascii,
+        allow_nan=False,
+        separators=(",", ":"),
+    )
 
 
 def _load(payload: bytes) -> object:

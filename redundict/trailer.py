@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,7 +120,8 @@ def size_class(needed: int) -> int:
 class Draft:
     """All of a trailer but its digest, which takes a while where the payload is large."""
 
-    claims: Trailer  #: Without a digest.
+    _claims: tuple[int, int, str, datetime, str, int, int]
+    _history: str
     _covered: bytes  # what the digest covers beside the payload: padding, and the line's beginning
 
     def seal(self, payload_hash: hashlib._Hash) -> tuple[Trailer, bytes]:
@@ -131,7 +132,8 @@ class Draft:
         hasher = payload_hash.copy()
         hasher.update(self._covered)
         digest = hasher.hexdigest()
-        return replace(self.claims, digest=digest), b"%b%b\n" % (self._covered, digest.encode())
+        sealed = Trailer(*self._claims, digest, {}, self._history)
+        return sealed, b"%b%b\n" % (self._covered, digest.encode())
 
 
 def draft(
@@ -150,16 +152,14 @@ def draft(
     Raises `TrailerError` if a value cannot stand in a trailer.
     """
     written = written.astimezone(UTC) if written else datetime.now(UTC)
-    claims = Trailer(
-        generation, length, format, written, parent, copies, keep, "", {}, history=history
-    )
-    _refuse_unfit(claims)
+    claims = (generation, length, format, written, parent, copies, keep)
+    _refuse_unfit(Trailer(*claims, "", {}, history))
     values = (generation, length, format, _to_text(written), parent, copies, keep)
     named = " ".join(map("{}={}".format, FIELDS, values))
     named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
     head = f"{MAGIC} {VERSION} {named} {FIELDS[-1]}=".encode("ascii")
     needed = length + 1 + len(head) + DIGEST_BYTES
-    return Draft(claims, b"\n" * (1 + size_class(needed) - needed) + head)
+    return Draft(claims, history, b"\n" * (1 + size_class(needed) - needed) + head)
 
 
 def seal(payload: bytes, **claims: Any) -> tuple[Trailer, bytes]:

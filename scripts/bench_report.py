@@ -99,7 +99,7 @@ def bounds(found: Found, kinds: list[type[Contestant]]) -> Iterator[Row]:
         yield from _saves(size, ms)
         yield from _against_peers(size, ms, kinds)
         if size >= 1_000:
-            yield from _not_saves(size, ms, works)
+            yield from _not_saves(size, works)
     yield from _flatness(found)
 
 
@@ -147,10 +147,11 @@ def _against_peers(size: int, ms: dict[str, float], kinds: list[type[Contestant]
         yield f"save of {shown(size)} / the fastest peer, {fastest}", ours / ms[fastest], 1.0
 
 
-def _not_saves(size: int, ms: dict[str, float], works: dict[str, Times]) -> Iterator[Row]:
+def _not_saves(size: int, works: dict[str, Times]) -> Iterator[Row]:
+    ms = {name: median(times) for name, times in works["no change"].items()}
     parts = ms["check"] + ms["json.dumps"] + ms["sha256"]
-    unchanged = median(works["no change"][Redundict.name])
-    yield f"no change in {shown(size)} / (check + dumps + digest)", unchanged / parts, 1.1
+    ratio = ms[Redundict.name] / parts
+    yield f"no change in {shown(size)} / (check + dumps + digest)", ratio, 1.1
     loads = {name: median(times) for name, times in works["load"].items()}
     ratio = loads[Redundict.name] / loads["read + digest + json.loads"]
     yield f"load of {shown(size)} / (read + digest + parse)", ratio, 1.1

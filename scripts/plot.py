@@ -67,10 +67,10 @@ def svg(title: str, series: list[Series], shown: Callable[[float], str]) -> str:
                 f'<polyline points="{points}" fill="none" stroke="{color}" '
                 f'stroke-width="{width}"{dash}/>'
             )
-            right = WIDTH - RIGHT
+            right, last = WIDTH - RIGHT, x(max(line.points))
             yield (
-                f'<line x1="{right}" y1="{end:.1f}" x2="{right + 14}" y2="{label:.1f}" '
-                f'stroke="{color}" stroke-opacity=".6"/>'
+                f'<line x1="{last:.1f}" y1="{end:.1f}" x2="{right + 14}" y2="{label:.1f}" '
+                f'stroke="{color}" stroke-opacity=".5" stroke-dasharray="1 3"/>'
             )
             name = escape(line.name)
             yield f'<text x="{right + 18}" y="{label + 4:.1f}" style="fill:{color}">{name}</text>'

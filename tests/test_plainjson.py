@@ -199,7 +199,7 @@ def test_orjson_does_the_work_where_it_can(monkeypatch: pytest.MonkeyPatch) -> N
         raise AssertionError
 
     payload = FORMAT.encode({"a": [1, 1.5, None, "x", {"b": True}]})
-    monkeypatch.setattr(json, "dumps", refuse)
+    monkeypatch.setattr(json.JSONEncoder, "encode", refuse)
     monkeypatch.setattr(json, "loads", refuse)
     with using(orjson):
         assert FORMAT.encode(FORMAT.decode(payload)) == payload
