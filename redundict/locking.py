@@ -55,6 +55,7 @@ class WriterLock:
         self._lock: BaseFileLock | None = None
         self._fd: int | None = None
         self._pid = 0
+        self._is_the_parents = False
         self.settled = ""  #: What the last holder left settled; '' if unknown.
 
     @property
@@ -64,8 +65,12 @@ class WriterLock:
 
     @property
     def inherited(self) -> bool:
-        """Whether it was the parent process that took the lock, before a fork."""
-        return self._lock is not None and self._pid != os.getpid()
+        """Whether it is the parent process's, from before a fork."""
+        return self._is_the_parents or (self._lock is not None and self._pid != os.getpid())
+
+    def leave_to_parent(self) -> None:
+        """Note, in a child of fork, that the lock is its parent's, be it held at present or not."""
+        self._is_the_parents = True
 
     def acquire(self, timeout: float = 0.0) -> None:
         """Take the lock, waiting `timeout` seconds at most.

@@ -415,6 +415,7 @@ class RedunDict(dict[Any, Any]):
     def _in_child(self) -> None:
         self.lock = threading.RLock()
         self._writer.begin_alone()
+        self._store.lock.leave_to_parent()
 
     def _refuse_read_only(self) -> None:
         if self.flag == "r":

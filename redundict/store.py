@@ -190,7 +190,7 @@ class Store:
         return self.unchanged(payload, format) and self.ledger.is_complete(self.ledger.survivor())
 
     def refuse_if_forked(self) -> None:
-        """Raise `ForkedError` in a child of the process that took the lock."""
+        """Raise `ForkedError` in a child of the process that opened the store."""
         if self.lock.inherited:
             raise errors.ForkedError(
                 "this process is a fork of the one that has the store open for writing",

@@ -76,6 +76,19 @@ def test_a_child_cannot_write_and_the_parent_goes_on(path: str, kind: Any, name:
     assert redundict.load(path) == {"n": 3}
 
 
+@pytest.mark.parametrize("name", ACTS)
+def test_a_child_cannot_write_a_shared_store_either(path: str, name: str) -> None:
+    """Though nobody holds its lock just then: what is in memory is the parent's to commit."""
+    with redundict.open(path, shared=True) as state:
+        for state["n"] in (1, 2):
+            state.sync()
+        before = everything(path)
+        assert in_a_child(lambda: ACTS[name](state)).startswith("ForkedError: ")
+        assert everything(path) == before
+        state["n"] = 3
+    assert redundict.load(path) == {"n": 3}
+
+
 def test_a_child_that_ends_by_itself_releases_nothing(path: str) -> None:
     """An interpreter that shuts down in the child leaves the parent its lock and its store."""
     program = f"""
@@ -122,14 +135,14 @@ def test_a_child_may_read_and_may_open_what_the_parent_has_closed(path: str) -> 
     assert reader.reload() == 2
 
 
-@pytest.mark.parametrize("name", ["sync", "close", "reload"])
+@pytest.mark.parametrize("name", ACTS)
 def test_a_child_is_not_stuck_on_a_lock_of_its_parent_s_thread(path: str, name: str) -> None:
     """A thread that held the dict's lock at the fork is not in the child, which is told at once."""
     state = redundict.open(path)
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with state.lock:
+        with state.lock, state._writer._queue:
             held.set()
             over.wait()
 

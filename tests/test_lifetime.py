@@ -241,30 +241,6 @@ state["n"] = 3
     assert redundict.check(path).generation == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_may_write_a_shared_store_whatever_its_parent_was_doing(path: str) -> None:
-    """Threads of the parent that held its locks at the fork do not hold those of the child."""
-    done = run(
-        """
-import threading, warnings; warnings.simplefilter("ignore")
-state = redundict.open(sys.argv[1], shared=True, timeout=10); state["n"] = 0; state.sync()
-def hold():
-    with state.lock, state._writer._turn, state._writer._queue:
-        held.set(); threading.Event().wait()
-held = threading.Event()
-threading.Thread(target=hold, daemon=True).start(); held.wait()
-if os.fork() == 0:
-    state.commit(lambda it: it.update(n=it["n"] + 1))
-    os._exit(0)
-assert os.wait()[1] == 0
-print(redundict.load(sys.argv[1])); sys.stdout.flush()
-os._exit(0)
-""",
-        path,
-    )
-    assert (done.stdout, done.stderr) == ("{'n': 1}\n", "")
-
-
 def test_a_recipe_store_that_was_closed_is_not_saved_behind_its_back(path: str) -> None:
     """The recipe's dict lives on after `close`; what is changed then is saved by `sync` alone."""
     state = redundict.PermaDict(path)
