@@ -47,7 +47,7 @@ def is_open(state: _Open) -> bool:
 def _save_all() -> None:
     failures = []
     for reference in list(_open.values()):
-        if state := reference():
+        if (state := reference()) is not None:  # an empty dict is one, too
             try:
                 state._at_exit()  # noqa: SLF001 - not for users, who have `sync`
             except Exception as error:  # noqa: BLE001 - the other stores are to be saved as well
@@ -60,7 +60,7 @@ def _save_all() -> None:
 
 def _begin_as_child() -> None:
     for reference in list(_open.values()):
-        if state := reference():
+        if (state := reference()) is not None:  # an empty dict is one, too
             state._in_child()  # noqa: SLF001 - not for users
     _open.clear()
 

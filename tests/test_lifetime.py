@@ -30,6 +30,12 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_a_state_that_was_emptied_is_saved_at_exit(path: str) -> None:
+    """That there is nothing in it any more is a change like any other."""
+    run('state = redundict.open(sys.argv[1]); state["n"] = 1; state.sync(); state.clear()', path)
+    assert redundict.load(path) == {}
+
+
 @pytest.mark.parametrize("options", ["", ", shared=True", ", autosync=100"])
 def test_what_is_unsaved_at_exit_is_saved(path: str, options: str) -> None:
     """A program that ends without closing its stores loses nothing, and says nothing."""
