@@ -12,10 +12,14 @@
 <StoreState.HEALTHY: 'healthy'>
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+import importlib
+
+TYPE_CHECKING = False  # typing costs more to import than all the rest of this module
 if TYPE_CHECKING:
+    from typing import Any
+
     from .decoding import load
     from .errors import (
         AccessError,

@@ -373,11 +373,10 @@ class Sqlite(Contestant):
 
 
 class TinyDb(Contestant):
-    """TinyDB: one JSON file, written over in place."""
+    """TinyDB: one JSON file, written over in place, and synced."""
 
     name = "TinyDB"
     needs = "tinydb"
-    durable = False
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
@@ -454,11 +453,10 @@ class Zodb(Contestant):
 
 
 class PersiDict(KeyByKey):
-    """persidict: a file a key."""
+    """persidict: a file a key, each of them synced."""
 
     name = "persidict"
     needs = "persidict"
-    durable = False
 
     def open(self) -> Any:
         return importlib.import_module("persidict").FileDirDict(
