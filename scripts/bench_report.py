@@ -91,16 +91,17 @@ def plots(found: Found, kinds: list[type[Contestant]], folder: str, suffix: str 
 
 def bounds(found: Found, kinds: list[type[Contestant]]) -> Iterator[Row]:
     """Yield what the measured times are held against."""
+    is_slow = costs(found, "save", FLUSH)[min(found)] > SLOW
     for size, works in found.items():
         ms = {name: median(times) for name, times in works["save"].items()}
-        if ms[FLUSH] > SLOW:
+        if is_slow:
             yield from _with_slow_flush(size, ms)
             continue
         yield from _saves(size, ms)
         yield from _against_peers(size, ms, kinds)
-        if size >= 1_000:
-            yield from _not_saves(size, works)
-    yield from _flatness(found)
+        yield from _not_saves(size, works)
+    if not is_slow:
+        yield from _flatness(found)
 
 
 def _with_slow_flush(size: int, ms: dict[str, float]) -> Iterator[Row]:

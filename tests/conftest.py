@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import hypothesis
 import pytest
 
 import redundict
+from redundict import durable
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("suite")
@@ -30,6 +32,12 @@ def stores_below(folder: str) -> set[str]:
 def path(tmp_path: Path) -> str:
     """Return a path for a store; nothing is there yet."""
     return str(tmp_path / "state.json")
+
+
+@pytest.fixture(autouse=True)
+def one_copy_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write copies in their order, however slow the disk is: what fails first is then known."""
+    monkeypatch.setattr(durable, "_WORTH_A_THREAD", math.inf)
 
 
 @pytest.fixture(autouse=True)

@@ -154,6 +154,7 @@ def test_two_copies_are_flushed_at_once_where_a_flush_is_slow(
 
     disk = Slow()
     monkeypatch.setattr(durable, "disk", disk)
+    monkeypatch.setattr(durable, "_WORTH_A_THREAD", 0.002)
     files = [durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)]
     assert durable.overwrite_all(files) == {}
     disk.barrier = threading.Barrier(2, timeout=10)
