@@ -9,6 +9,7 @@ Invariant: what `encode` returns is decoded to an equal state of the same types,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import itertools
@@ -62,7 +63,8 @@ class JsonFormat:
     def decode(self, payload: bytes) -> State:
         """Return the state; raise `FormatError` if the payload is not JSON, or no object."""
         try:
-            decoded = _load(payload)
+            with _no_collections():
+                decoded = _load(payload)
         except (ValueError, RecursionError) as error:
             raise undecodable(self.name, error) from error
         return as_state(decoded, self.name)
@@ -110,6 +112,18 @@ def _encoder(*, check_circular: bool, ensure_ascii: bool = False) -> json.JSONEn
         allow_nan=False,
         separators=(",", ":"),
     )
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep the collector off what is being decoded: it has no cycles, and takes half of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _load(payload: bytes) -> object:

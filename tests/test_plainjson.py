@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import sys
@@ -296,3 +297,35 @@ def test_nothing_is_overlooked_beside_what_is_large(foreign: object) -> None:
         with using(orjson), pytest.raises(errors.UnstorableError):
             FORMAT.encode(state)
     assert FORMAT.decode(FORMAT.encode({"c": [large, {"n": 1}]})) == {"c": [large, {"n": 1}]}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
+@pytest.mark.parametrize("payload", [b'{"a":[1]}', b"no JSON"])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_left_as_it_was(payload: bytes, enabled: bool, way: Any) -> None:
+    """Whether decoding succeeds or fails, a program that runs without it goes on without it."""
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with using(way):
+            outcome(lambda: FORMAT.decode(payload))
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
+def test_nothing_is_collected_while_a_large_state_is_decoded(way: Any) -> None:
+    """However many containers are made, the collector looks at them once, when all are there."""
+    payload = json.dumps({"a": [[n] for n in range(100_000)]}).encode()
+    began: list[object] = []
+    count = lambda phase, _: began.append(phase) if phase == "start" else None
+    gc.collect()
+    gc.callbacks.append(count)
+    try:
+        with using(way):
+            decoded = FORMAT.decode(payload)
+    finally:
+        gc.callbacks.remove(count)
+    assert len(decoded["a"]) == 100_000
+    assert len(began) <= 2
