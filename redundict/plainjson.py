@@ -116,7 +116,7 @@ def _encoder(*, check_circular: bool, ensure_ascii: bool = False) -> json.JSONEn
 
 @contextlib.contextmanager
 def _no_collections() -> Iterator[None]:
-    """Keep the collector off what is being decoded: it has no cycles, and takes half of the time."""
+    """Keep the collector off what is decoded: that has no cycles, and it takes half of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -84,8 +84,11 @@ def judge(path: str, returned: int) -> tuple[str, int]:
             return "lost", found
         if found and state != content(found):
             return "corrupt", found
-        state.update(content(found + 1))
-        number = state.sync()
+        state["number"] = 0
+        number = state.sync() + 1  # known only now: numbers skip what may come back
+        state.update(content(number))
+        if state.sync() != number:
+            return "not healed", number
     healthy = redundict.check(path).state is redundict.StoreState.HEALTHY
     return "" if healthy else "not healed", number
 
