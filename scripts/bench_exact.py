@@ -100,7 +100,7 @@ def counts(kinds: list[type[Contestant]], folder: str) -> str:
         return "(flushes and bytes are counted by strace, which is not installed)"
     size = 10_000_000
     lines = [
-        "| a save | flushes, of 20 KB | KB written, of 20 KB | MB of memory, of 10 MB |",
+        "| a save | sync calls, of 20 KB | KB written, of 20 KB | MB of memory, of 10 MB |",
         "|---|--:|--:|--:|",
     ]
     for kind in kinds:

@@ -63,6 +63,15 @@ def shown(size: float) -> str:
     return f"{size:.0f} B"
 
 
+def milliseconds(time: float) -> str:
+    """Return a time with three digits that count.
+
+    >>> milliseconds(0.4567), milliseconds(45.67), milliseconds(4567.0)
+    ('0.457', '45.7', '4,567')
+    """
+    return f"{time:,.0f}" if time >= 1000 else f"{time:.3g}"
+
+
 def report(found: Found, kinds: list[type[Contestant]]) -> str:
     """Return every table, in Markdown."""
     parts = [_table(work, found, kinds) for work in WORKS]
@@ -175,7 +184,7 @@ def _table(work: str, found: Found, kinds: list[type[Contestant]]) -> str:
     rows.append("|---|" + "--:|" * len(sizes))
     for name in names:
         times = [found[size][work].get(name) for size in sizes]
-        cells = [f"{median(t):.3g}" if t else "" for t in times]
+        cells = [milliseconds(median(t)) if t else "" for t in times]
         mark = " (does not sync)" if name in unsafe else ""
         rows.append(f"| {name}{mark} | {' | '.join(cells)} |")
     return "\n".join(rows)
