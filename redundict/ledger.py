@@ -67,6 +67,8 @@ class Ledger:
 
     def forget_overwritten(self) -> None:
         """Forget the digests that no slot holds any more: what is older is never a conflict."""
+        if any(place.distrusted for place in self.places.values()):
+            return  # which may hold, whole to look at, what was never durable
         self.known = {slot.trailer.digest for slot in self.slots() if slot.trailer and slot.sound}
 
     def unsettle(self) -> None:
