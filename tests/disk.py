@@ -193,6 +193,9 @@ class SimulatedDisk:
     def chmod(self, fd: int, mode: int) -> None:
         self.fail("chmod", self.handles[fd])
 
+    def write_out(self, fd: int) -> None:
+        """Change nothing that is not possible without it."""
+
     def sync_data(self, fd: int) -> None:
         self._sync(fd, "sync_data", length=False)
 
