@@ -56,14 +56,14 @@ class Content(NamedTuple):
 
 
 _LARGE: Final = 1 << 16  #: Bytes.
-#: Seconds that a file takes where two flushes that meet are worth more than two that follow.
+#: Seconds that a flush takes where two that meet are worth a thread.
 _WORTH_A_THREAD: Final = 0.001
 
 
 class Disk:
     """The system calls that a store makes, one method each: the seam of every fault test."""
 
-    _seconds = 0.0  # how long a file took, the last time
+    _seconds = 0.0  # how long the flush took that should have had nothing left to do
 
     _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a FIFO at a slot's name must not block
     _WRITE = os.O_RDWR | getattr(os, "O_NONBLOCK", 0)
@@ -172,25 +172,24 @@ class Disk:
     def overwrite_all(self, files: Sequence[Overwriting]) -> list[Exception | None]:
         """Write and sync the files; return what failed.
 
-        All are on their way to the medium before the first is waited for, and that is the last: once
-        it is there, the others are too, so that its flush leaves those after it little to do. Where
-        the flushes of the last time were slow even so, they are made at the same time: two take
-        hardly longer than one where the medium has a queue for each CPU, and no longer than one
-        after the other where it has not.
+        All are on their way to the medium before the first is waited for, and that is the last:
+        once it is there, so are the others, and its flush leaves nothing to do for theirs. Where
+        theirs take long even so (on another medium, or if a flush always does), they are made at
+        the same time from then on: like one with several queues, and no slower with one.
         """
         if self._seconds > _WORTH_A_THREAD and len(files) > 1:
             return side_by_side([functools.partial(self._overwrite, file) for file in files])
-        began = time.perf_counter()
         try:
             errors = [error_of(file.write) for file in files]
             for n, file in reversed(list(enumerate(files))):
+                began = time.perf_counter()
                 errors[n] = errors[n] or error_of(file.sync)
+            if len(files) > 1 and not files[0].sync_size:
+                self._seconds = time.perf_counter() - began
         except BaseException:
             for file in files:
                 file.close()
             raise
-        if files:
-            self._seconds = (time.perf_counter() - began) / len(files)
         return errors
 
     def _overwrite(self, file: Overwriting) -> None:

@@ -64,6 +64,8 @@ class Teller:
 
     def tell_degraded(self) -> None:
         """Tell, and warn, that a generation is not in every copy, if one is not."""
+        if not self.degraded:
+            return
         me = threading.get_ident()
         if me in self._telling:  # the callback commits as well: it knows
             self.degraded.clear()

@@ -66,9 +66,14 @@ class Ledger:
                 self.places[path].distrust()
 
     def forget_overwritten(self) -> None:
-        """Forget the digests that no slot holds any more: what is older is never a conflict."""
-        if any(place.distrusted for place in self.places.values()):
-            return  # which may hold, whole to look at, what was never durable
+        """Forget the digests that no slot holds any more: what is older is never a conflict.
+
+        Not before there are some, and not while a slot is distrusted, which may hold, whole to look
+        at, what was never durable.
+        """
+        few = len(self.known) <= 2 * len(self.places)
+        if few or any(place.distrusted for place in self.places.values()):
+            return
         self.known = {slot.trailer.digest for slot in self.slots() if slot.trailer and slot.sound}
 
     def unsettle(self) -> None:
@@ -156,6 +161,7 @@ class Ledger:
         `newest` is the generation last loaded or committed: an older one that was not seen before
         is no conflict, since a disk that had been away comes back with one.
         """
+        is_new = False
         for was in [*self.slots(), *self._beyond]:
             if survey.is_as_known(was):
                 continue
@@ -170,7 +176,9 @@ class Ledger:
                 raise conflict(self.layout, now)
             if place:
                 self.places[was.path] = Place(now, distrusted=place.distrusted and not now.sound)
-        survey.refuse_if_denied(self.layout, self.slots())
+            is_new = True
+        if is_new:
+            survey.refuse_if_denied(self.layout, self.slots())
 
 
 def conflict(layout: Layout, other: Slot) -> errors.ConflictError:

@@ -45,6 +45,9 @@ class SlotState(StrEnum):
     FOREIGN = "foreign"  #: Not ours to touch: a link, a directory, or we may not look.
 
 
+_SOUND: Final = (SlotState.VALID, SlotState.CLAIMED)
+
+
 class StoreState(StrEnum):
     """What a store's slots amount to."""
 
@@ -88,7 +91,7 @@ class Slot:
     @property
     def sound(self) -> bool:
         """Whether nothing is known against it."""
-        return self.state in (SlotState.VALID, SlotState.CLAIMED)
+        return self.state in _SOUND
 
     @property
     def generation(self) -> int:

@@ -38,6 +38,7 @@ _PARENT_DIGITS: Final = len(NO_PARENT)
 
 FIELDS: Final = ("generation", "length", "format", "written", "parent", "copies", "keep", "sha256")
 OPTIONAL: Final = ("history",)  #: Left out where it is `RECENT`.
+_CLAIMS: Final = f"{MAGIC} {VERSION} " + " ".join(f"{name}=%s" for name in FIELDS[:-1])
 _NO_TRAILER: Final = "no trailer at its end: cut short, or something follows it"
 _FORMAT_NAME: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 MAX_GENERATION: Final = 10**18 - 1
@@ -154,10 +155,9 @@ def draft(
     written = written.astimezone(UTC) if written else datetime.now(UTC)
     claims = (generation, length, format, written, parent, copies, keep)
     _refuse_unfit(Trailer(*claims, "", {}, history))
-    values = (generation, length, format, _to_text(written), parent, copies, keep)
-    named = " ".join(map("{}={}".format, FIELDS, values))
+    named = _CLAIMS % (generation, length, format, _to_text(written), parent, copies, keep)
     named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
-    head = f"{MAGIC} {VERSION} {named} {FIELDS[-1]}=".encode("ascii")
+    head = f"{named} {FIELDS[-1]}=".encode("ascii")
     needed = length + 1 + len(head) + DIGEST_BYTES
     return Draft(claims, history, b"\n" * (1 + size_class(needed) - needed) + head)
 

@@ -4,6 +4,7 @@
     python scripts/bench.py                       # some minutes, in the folder for temporaries
     python scripts/bench.py --folder /mnt/xfs --sizes 1000 20000 --plot docs
     sudo python scripts/bench.py --slow-flush 5   # on an ext4 whose flush takes 5 ms
+    sudo python scripts/bench.py --slow-flush 5 --idle-flush 0.1  # less if there is nothing to do
     python scripts/bench.py --single              # only what does not depend on the size
 
 Who does not sync is marked, and no ratio counts against it. Contestants that are not installed are
@@ -171,8 +172,8 @@ def contestant(kind: type[Contestant], folder: str, state: State) -> Iterator[Co
 
 
 @contextmanager
-def slow_disk(milliseconds: float) -> Iterator[str]:
-    """Yield a folder on an ext4 whose flush takes so long."""
+def slow_disk(milliseconds: float, idle: float) -> Iterator[str]:
+    """Yield a folder on an ext4 whose flush takes so long, or `idle` after one with no write."""
     if why := powercut.unavailable():
         raise SystemExit(why)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, ExitStack() as stack:
@@ -182,7 +183,8 @@ def slow_disk(milliseconds: float) -> Iterator[str]:
         block_log.run("mkfs.ext4", "-q", "-F", image)
         os.mkdir(point)
         # In a process of its own: its thread must not share the lock of this interpreter.
-        command = [sys.executable, block_log.__file__, image, fuse, str(milliseconds / 1e3)]
+        seconds = [str(ms / 1e3) for ms in (milliseconds, idle)]
+        command = [sys.executable, block_log.__file__, image, fuse, *seconds]
         server = stack.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, text=True))  # noqa: S603
         if server.stdout is None:
             raise ValueError("a process without pipes")
@@ -225,6 +227,9 @@ def main() -> int:
         "--slow-flush", type=float, metavar="MS", help="on an ext4 with slow flushes"
     )
     parser.add_argument(
+        "--idle-flush", type=float, metavar="MS", help="where nothing is to be flushed (as slow)"
+    )
+    parser.add_argument(
         "--single", action="store_true", help="what does not depend on the size, and nothing else"
     )
     parser.add_argument("--json", metavar="FILE", help="write the medians, in milliseconds")
@@ -239,8 +244,9 @@ def main() -> int:
     print(f"Python {platform.python_version()}, {platform.platform()}, {args.shape}\n")
     with ExitStack() as stack:
         if args.slow_flush:
+            idle = args.slow_flush if args.idle_flush is None else args.idle_flush
             base, OnTwoDisks.other = (
-                stack.enter_context(slow_disk(args.slow_flush)) for _ in range(2)
+                stack.enter_context(slow_disk(args.slow_flush, idle)) for _ in range(2)
             )
             kinds = [OnTwoDisks, FastOnTwoDisks, *kinds]
         else:

@@ -3,8 +3,8 @@
 The FUSE server is the thread of `BlockLog`; it speaks the kernel's protocol itself (one file, eight
 requests), so nothing has to be installed. As root on Linux.
 
-Run as a program (`block_log.py IMAGE POINT SECONDS`), it serves a device in a process of its own,
-whose flushes take so long: prints its name, keeps no log, and ends with its input.
+Run as a program (`block_log.py IMAGE POINT SECONDS IDLE_SECONDS`), it serves a device in a process
+of its own, whose flushes take so long: prints its name, keeps no log, and ends with its input.
 """
 
 from __future__ import annotations
@@ -41,16 +41,23 @@ def run(*command: str) -> str:
 class BlockLog:
     """A context in which `device` is a block device over the file `image`, and `log` its log.
 
-    A flush takes `flush_seconds`, as it does on a medium that is slower than a file. With `keep`
-    False, nothing is logged.
+    A flush takes `flush_seconds`, as it does on a medium that is slower than a file, or
+    `idle_seconds` if nothing was written since the last one. With `keep` False, nothing is logged.
     """
 
     def __init__(
-        self, image: str, point: str, flush_seconds: float = 0.0, *, keep: bool = True
+        self,
+        image: str,
+        point: str,
+        flush_seconds: float = 0.0,
+        idle_seconds: float = 0.0,
+        *,
+        keep: bool = True,
     ) -> None:
         self.log: list[Entry] = []
         self._keep = keep
-        self._flush_seconds = flush_seconds
+        self._flush_seconds = {True: flush_seconds, False: idle_seconds}
+        self._is_dirty = False
         self.device = ""
         self._point = point
         self._image = os.open(image, os.O_RDWR)
@@ -106,6 +113,7 @@ class BlockLog:
             _, offset, size = struct.unpack_from("<QQI", body)
             data = body[40 : 40 + size]
             os.pwrite(self._image, data, offset)
+            self._is_dirty = True
             if self._keep:
                 self.log.append((offset, data))
             return struct.pack("<II", size, 0)
@@ -113,7 +121,8 @@ class BlockLog:
             _, offset, size = struct.unpack_from("<QQI", body)
             return os.pread(self._image, size, offset)
         if opcode == _FSYNC:
-            time.sleep(self._flush_seconds)
+            time.sleep(self._flush_seconds[self._is_dirty])
+            self._is_dirty = False
             if self._keep:
                 self.log.append(FLUSH)
             return b""
@@ -138,7 +147,7 @@ class BlockLog:
 
 
 if __name__ == "__main__":
-    with BlockLog(sys.argv[1], sys.argv[2], float(sys.argv[3]), keep=False) as served:
+    with BlockLog(sys.argv[1], sys.argv[2], *map(float, sys.argv[3:]), keep=False) as served:
         sys.stdout.write(f"{served.device}\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -97,7 +97,7 @@ def test_a_plot_of_one_point_is_a_picture() -> None:
 @pytest.mark.skipif(bool(powercut.unavailable()), reason=powercut.unavailable())
 def test_a_slow_flush_is_slow() -> None:
     """On the disk that the mode makes, a sync takes as long as it was told to, and is counted."""
-    with bench.slow_disk(20) as folder:
+    with bench.slow_disk(20, 20) as folder:
         floor = bench.Floor(folder, 4096)
         began = time.perf_counter()
         floor.save()

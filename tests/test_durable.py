@@ -195,3 +195,30 @@ def test_no_descriptor_is_left_open_when_a_call_fails(
             durable.overwrite(path, b"y", mode=0o600, sync_size=False)
             durable.overwrite(path, b"y", sync_size=False)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_interrupt_between_two_files_leaves_neither_open(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while the second is written: the first, which is not synced yet, is closed as well."""
+    is_open = set()
+
+    class Interrupted(durable.Disk):
+        def create(self, path: str, mode: int) -> int:
+            fd = super().create(path, mode)
+            is_open.add(fd)
+            return fd
+
+        def close(self, fd: int) -> None:
+            super().close(fd)
+            is_open.discard(fd)
+
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            if len(is_open) == 2:
+                raise KeyboardInterrupt
+            return super().write(fd, data, offset)
+
+    monkeypatch.setattr(durable, "disk", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        durable.overwrite_all([durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)])
+    assert not is_open

@@ -140,13 +140,13 @@ atexit.register(lambda: print(side_by_side(calls), sorted(made)))
 def test_two_copies_are_flushed_at_once_where_a_flush_is_slow(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first time shows that it takes long; from then on, the two flushes meet."""
+    """The first time shows that the second takes long; from then on, the two meet."""
 
     class Slow(durable.Disk):
         barrier: threading.Barrier | None = None
 
-        def sync_all(self, fd: int) -> None:
-            super().sync_all(fd)
+        def sync_data(self, fd: int) -> None:
+            super().sync_data(fd)
             if self.barrier:
                 self.barrier.wait()
             else:
@@ -155,25 +155,38 @@ def test_two_copies_are_flushed_at_once_where_a_flush_is_slow(
     disk = Slow()
     monkeypatch.setattr(durable, "disk", disk)
     monkeypatch.setattr(durable, "_WORTH_A_THREAD", 0.002)
-    files = [durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)]
-    assert durable.overwrite_all(files) == {}
+    overwrite_two(path)  # new files are slower than any later ones
+    assert disk._seconds == 0.0
+    overwrite_two(path)
     disk.barrier = threading.Barrier(2, timeout=10)
-    assert durable.overwrite_all(files) == {}
+    overwrite_two(path)
     assert not disk.barrier.broken
 
 
-def test_one_after_the_other_where_a_flush_is_fast(
+def test_one_after_the_other_where_only_the_first_flush_is_slow(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread would cost more than it saves, so all is done in this one."""
-    seen = set()
+    """A drive that has nothing left to flush answers at once: a thread would save nothing."""
+    calls = []
 
-    class Fast(durable.Disk):
-        def sync_all(self, fd: int) -> None:
-            seen.add(threading.current_thread())
+    class OneCache(durable.Disk):
+        def write_out(self, fd: int) -> None:
+            calls.append("begun")
 
-    monkeypatch.setattr(durable, "disk", Fast())
-    monkeypatch.setattr(durable, "_WORTH_A_THREAD", 1.0)
+        def sync_data(self, fd: int) -> None:
+            time.sleep(0.0 if calls[-1] == "synced" else 0.01)
+            calls.append("synced")
+            assert threading.current_thread() is threading.main_thread()
+
+    monkeypatch.setattr(durable, "disk", OneCache())
+    monkeypatch.setattr(durable, "_WORTH_A_THREAD", 0.005)
     for _ in range(3):
-        durable.overwrite_all([durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)])
-    assert seen == {threading.current_thread()}
+        overwrite_two(path)
+    assert calls == ["begun"] * 2 + ["begun", "begun", "synced", "synced"] * 2
+
+
+def overwrite_two(path: str) -> None:
+    """Make two files hold a block, as a commit does in its steady state."""
+    names = [f"{path}.{n}" for n in range(2)]
+    files = [durable.Overwriting(n, b"x" * 4096, sync_size=False, sync_name=False) for n in names]
+    assert durable.overwrite_all(files) == {}
