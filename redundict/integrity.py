@@ -14,9 +14,9 @@ from typing import Final
 
 from . import durable, errors, slots, survey
 from .errors import Fault
+from .healing import Healed
 from .loading import Loaded
 from .slots import Flaw, Generation, Layout, Slot, SlotState, StoreState
-from .store import Healed
 from .survey import Folders
 
 #: Faults of a slot of which no byte was seen, from the medium or from the page cache.

@@ -42,8 +42,9 @@ class Place:
 class Ledger:
     """The slots of a store, by path, as its writer knows them."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, mode: int | None = None) -> None:
         self.layout = layout
+        self.mode = mode  #: Permission bits of the slots; None: those that they have.
         self.places: dict[str, Place] = {}
         self._paths: dict[int, list[str]] = {}  # by index, one in each copy
         self.known: set[str] = set()  #: Digests that were there on opening, or are our own.
@@ -54,7 +55,7 @@ class Ledger:
 
         And whose it is: what was written there and not synced may look whole, and is no conflict.
         """
-        anew = Ledger(self.layout)
+        anew = Ledger(self.layout, self.mode)
         anew.places = {path: replace(p) for path, p in self.places.items() if p.distrusted}
         anew.known = set(self.known) if anew.places else set()
         return anew

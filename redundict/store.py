@@ -5,7 +5,7 @@ hold the survivor. What a store promises rests on the order of the steps in `com
 from top to bottom in the order in which things happen.
 
 Invariants: a slot that the survivor depends on is never written to, but with its own bytes; before
-anything that loads is overwritten, the survivor is on the medium (`_settle`); a slot of which a
+anything that loads is overwritten, the survivor is on the medium (`settle`); a slot of which a
 write or a sync failed is not trusted until it has been written whole and synced; numbers only grow.
 """
 
@@ -14,16 +14,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from . import durable, errors, loading, slots, survey, threads, trailer
+from . import errors, loading, slots, threads, trailer
+from .healing import Healed, heal, listed, not_written, settle, write
 from .history import THINNED, give_up
-from .ledger import Ledger, Place
+from .ledger import Ledger
 from .loading import Loaded
 from .locking import WriterLock
 from .slots import Layout, Slot, SlotState
@@ -31,7 +31,6 @@ from .slots import Layout, Slot, SlotState
 if TYPE_CHECKING:
     PayloadHash = Callable[[], hashlib._Hash]  # noqa: SLF001 - as the type stubs name it
 
-Failures = dict[str, Exception]  #: What the system said, by the path of the slot.
 _LARGE: Final = 1 << 20  #: Bytes of payload whose digest is worth a thread of its own.
 
 
@@ -41,14 +40,6 @@ class Content(NamedTuple):
     length: int
     format: str
     digest: bytes  #: SHA-256 of the payload alone.
-
-
-@dataclass(frozen=True, slots=True)
-class Healed:
-    """The slots that were bad and hold the survivor now, and those that could not be written."""
-
-    slots: list[Slot] = field(default_factory=list)
-    failures: Failures = field(default_factory=dict)
 
 
 class Store:
@@ -66,8 +57,7 @@ class Store:
         self.lock = WriterLock(layout.lock_path, layout.path, mode)
         self.generation = 0  #: The last one loaded or committed.
         self.digest = ""  #: Its digest.
-        self._mode = mode
-        self.ledger = Ledger(layout)
+        self.ledger = Ledger(layout, mode)
         self._content: Content | None = None  # of `generation`
         self._number = 0  # the highest that verified, or that this process tried to write
         self._started = 0  # the generation that was there when the program opened the store
@@ -75,7 +65,7 @@ class Store:
 
     def again(self) -> Store:
         """Return a store to be opened anew in this one's place, with what must not be forgotten."""
-        anew = Store(self.layout, mode=self._mode, degraded=self._degraded)
+        anew = Store(self.layout, mode=self.ledger.mode, degraded=self._degraded)
         anew.lock, anew._number = self.lock, self._number
         anew._started = self._started
         anew.ledger = self.ledger.again()
@@ -104,7 +94,7 @@ class Store:
             loaded = replace(loaded, slots=tuple(self.ledger.slots()))
             self._number = max(self._number, loaded.generation + loaded.unseen())
             self.ledger.take_over(self.lock.settled)
-            return loaded, self._heal()
+            return loaded, heal(self.ledger)
 
     def commit(
         self,
@@ -131,7 +121,7 @@ class Store:
             self.ledger.look_again(self.generation)
             survivor, healed = self.ledger.survivor(), Healed()
             if not self.ledger.is_complete(survivor):
-                survivor, healed = self._settle(), self._heal()
+                survivor, healed = settle(self.ledger), heal(self.ledger)
             if not is_new and survivor and survivor.generation == self.generation:
                 self._warn(healed.failures)
                 return self.generation
@@ -151,7 +141,8 @@ class Store:
             )
             seal = functools.cache(lambda: draft.seal(payload_hash()))
             self._content = None  # until this has succeeded, nothing is known to be unchanged
-            failures = self._write(
+            failures = write(
+                self.ledger,
                 self.ledger.at(victim),
                 payload,
                 seal,
@@ -159,7 +150,7 @@ class Store:
                 afresh=survivor is None,
             )
             if len(failures) == self.layout.copies:
-                raise self._failed(failures, survivor)
+                raise not_written(self.ledger, failures, survivor, self._number)
             self.generation, self.digest = self._number, seal()[0].digest
             self._content = Content(len(payload), format, payload_hash().digest())
             self.ledger.forget_overwritten()
@@ -246,64 +237,6 @@ class Store:
         finally:
             self._busy = False
 
-    def _settle(self) -> Slot | None:
-        """Put the survivor on the medium before anything that loads is overwritten; return it.
-
-        Its bytes may be in the page cache only: their writer was killed before its sync; or its
-        sync failed, and left pages that are marked clean, which the next sync succeeds without
-        writing (Rebello et al., ATC'20). So every byte is written onto itself, and then synced. One
-        copy after the other: a cut in the middle of one leaves the rest.
-        """
-        failures: Failures = {}
-        survivor = self.ledger.survivor()
-        holders = [p for p in self.ledger.places.values() if survivor and p.slot.holds(survivor)]
-        for place in holders:
-            if place.settled or place.slot.extra:
-                continue
-            try:
-                durable.overwrite(place.slot.path, survey.content_of(place.slot))
-            except trailer.TrailerError as error:
-                place.slot = replace(
-                    place.slot, state=SlotState.DAMAGED, fault=error.fault, reason=str(error)
-                )
-            except OSError as error:
-                failures[place.slot.path] = error
-            else:
-                place.settle()
-        if not any(place.settled or place.slot.extra for place in holders if place.slot.sound):
-            if failures:
-                raise self._failed(failures, survivor)
-            return self._settle() if holders else None
-        for path in failures:
-            self.ledger.places[path].distrust()
-        return self.ledger.survivor()
-
-    def _heal(self) -> Healed:
-        """Write the survivor's bytes over every bad copy of it.
-
-        If the power goes now, what is overwritten held nothing that would load.
-        """
-        survivor, healed = self.ledger.survivor(), Healed()
-        if survivor is None or survivor.trailer is None:
-            return healed
-        as_is = survivor.trailer, b""
-        for place in self.ledger.at(survivor.index):
-            if place.slot.holds(survivor):
-                continue
-            try:
-                # Not before it is settled; but where it cannot be, the healed copy is what will be.
-                with contextlib.suppress(errors.CommitError):
-                    self._settle()
-                bad, content = place.slot, survey.content_of(survivor)
-            except (OSError, trailer.TrailerError) as error:
-                healed.failures[place.slot.path] = error
-                continue
-            afresh = self.ledger.knows_nothing_durable()
-            failures = self._write([place], content, lambda: as_is, survivor, afresh=afresh)
-            healed.failures.update(failures)
-            healed.slots.extend([] if failures else [bad])
-        return healed
-
     def _verify_claims(self) -> None:
         """Verify what was only looked at, where the choice of the victim depends on it."""
         if self.layout.keep > trailer.MIN_KEEP:
@@ -328,81 +261,14 @@ class Store:
                 action="copy the state into a new store",
             )
 
-    def _write(
-        self,
-        places: list[Place],
-        content: bytes,
-        seal: Callable[[], tuple[trailer.Trailer, bytes]],
-        survivor: Slot | None,
-        *,
-        afresh: bool,
-    ) -> Failures:
-        """Make slots hold `content` and the ending that seals it, durably.
-
-        Until that is done, they are not trusted. With `afresh`, a write that is cut leaves no slot:
-        where nothing else is on the medium, a torn one would be a lost store.
-        """
-
-        def ending() -> bytes:
-            sealed, following = seal()
-            self.ledger.known.add(sealed.digest)  # as ours, before anybody can meet it
-            return following
-
-        failures: Failures = {}
-        files = []
-        for place in places:
-            if refusal := self._refusal(place.slot, survivor):
-                failures[place.slot.path] = refusal
-                continue
-            files.append(
-                durable.Overwriting(
-                    place.slot.path,
-                    content,
-                    ending,
-                    mode=self._mode,
-                    mode_if_new=survivor.mode if survivor else None,
-                    sync_size=not place.sized,
-                    sync_name=not place.named,
-                    afresh=afresh,
-                )
-            )
-            place.distrust()
-        failures |= durable.overwrite_all(files)
-        for place in places:
-            if place.slot.path not in failures:
-                place.settle(slots.written(place.slot, seal()[0]))
-        return failures
-
-    def _refusal(self, slot: Slot, survivor: Slot | None) -> OSError | None:
-        """Return why a slot is not written to: it is not ours, or its copy has nothing else."""
-        if slot.state is SlotState.FOREIGN:
-            return OSError(f"{slot.reason}; {self.layout.command('repair')} puts it aside")
-        if survivor and slot.holds(survivor):  # files were swapped by hand
-            home = self.ledger.places[self.layout.slot_path(slot.copy, survivor.index)].slot
-            if not home.holds(survivor):
-                return OSError("it is the only slot of its copy that holds the newest generation")
-        return None
-
     # --- what is told
 
-    def _warn(self, failures: Failures) -> None:
+    def _warn(self, failures: dict[str, Exception]) -> None:
         if failures:
             self._degraded(
                 f"{self.layout.path}: generation {self.generation} is durable, but not in every "
-                f"copy ({_listed(failures)}). The next sync() tries again."
+                f"copy ({listed(failures)}). The next sync() tries again."
             )
-
-    def _failed(self, failures: Failures, survivor: Slot | None) -> errors.CommitError:
-        stands = f"generation {survivor.generation} stands" if survivor else "nothing was there yet"
-        return errors.CommitError(
-            f"no copy could be written ({_listed(failures)})",
-            errno=getattr(next(iter(failures.values())), "errno", None),
-            path=self.layout.path,
-            generation=self._number,
-            safe=stands,
-            action="free space or mend the disk, then sync() again",
-            failures={path: errors.why(error) for path, error in failures.items()},
-        )
 
 
 def _hashing(payload: bytes) -> PayloadHash:
@@ -415,7 +281,3 @@ def _hashing(payload: bytes) -> PayloadHash:
 
 def _as_parent(survivor: Slot | None) -> str:
     return survivor.trailer.as_parent if survivor and survivor.trailer else trailer.NO_PARENT
-
-
-def _listed(failures: Failures) -> str:
-    return "; ".join(f"{os.path.basename(path)}: {errors.why(e)}" for path, e in failures.items())

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from redundict import durable, errors, slots, store, trailer
+from redundict import durable, errors, healing, slots, store, trailer
+from redundict.ledger import Ledger
 
 from . import test_crash_simulated as simulated
 from .crash import BrokenPromiseError, Cuts, killed, payload
@@ -50,12 +51,12 @@ def the_digest_is_not_checked(patch: Patch) -> None:
 
 
 def the_survivor_is_not_settled(patch: Patch) -> None:
-    patch.setattr(store.Store, "_settle", lambda self: self.ledger.survivor())
+    settle_with(patch, Ledger.survivor)
 
 
 def the_survivor_is_only_synced(patch: Patch) -> None:
-    def settle(self: store.Store) -> slots.Slot | None:
-        for place in self.ledger.places.values():
+    def settle(ledger: Ledger) -> slots.Slot | None:
+        for place in ledger.places.values():
             if place.slot.sound and not place.settled:
                 fd = durable.disk.open_write(place.slot.path)
                 with contextlib.suppress(OSError):
@@ -63,9 +64,14 @@ def the_survivor_is_only_synced(patch: Patch) -> None:
                     durable.disk.sync_directory(FOLDER)
                 durable.disk.close(fd)
                 place.settled = place.sized = place.named = True
-        return self.ledger.survivor()
+        return ledger.survivor()
 
-    patch.setattr(store.Store, "_settle", settle)
+    settle_with(patch, settle)
+
+
+def settle_with(patch: Patch, settle: Callable[[Ledger], slots.Slot | None]) -> None:
+    for module in (store, healing):
+        patch.setattr(module, "settle", settle)
 
 
 def a_failed_slot_is_trusted(patch: Patch) -> None:

@@ -21,6 +21,7 @@ FLOORS = [
     {"survey"},
     {"loading"},
     {"ledger"},
+    {"healing"},
     {"store"},
     {"integrity", "writer"},
     {"sweep", "exits", "events", "decoding"},
