@@ -43,8 +43,9 @@ SECTOR: Final = 512  #: What the medium writes whole: bytes.
 SAVES: Final = 12  #: States that a program saves while it is logged.
 CUTS: Final = 50  #: States that are made of one log.
 PATIENCE: Final = 60.0  #: Seconds for one save or load.
-#: Seconds that a flush takes: where it is slow, redundict writes its copies at the same time.
-FLUSHES: Final = (0.0, 0.002)
+#: Seconds that a flush takes, and one with nothing to do: where that is slow too, redundict flushes
+#: its copies at the same time.
+FLUSHES: Final = ((0.0, 0.0), (0.002, 0.002))
 MEBIBYTE: Final = 1 << 20
 
 
@@ -150,7 +151,7 @@ def record(program: str, name: str, folder: str, rng: random.Random) -> Recordin
     recording = Recording(program, name, base)
     path = store_path(point)
     with ExitStack() as stack:
-        device = stack.enter_context(BlockLog(image, fuse, rng.choice(FLUSHES)))
+        device = stack.enter_context(BlockLog(image, fuse, *rng.choice(FLUSHES)))
         stack.enter_context(mounted(device.device, point))
         os.mkdir(os.path.dirname(path))
         sync_file_system(point)
