@@ -16,6 +16,7 @@ import itertools
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ _CONTAINERS: Final = frozenset({dict, list})
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)}) | _CONTAINERS
 _MANY: Final = 512  #: Values that are looked at together: few enough for the processor's caches.
 _MANY_INSIDE: Final = 256 * _MANY  #: Values of several containers that are listed together: 1 MB.
+_MAY_HIDE: Final = sys.version_info >= (3, 13)  #: An object's dict may, from the collector.
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG: Final = b"0" * 19  #: From so many digits on, an integer may need more than 64 bits.
 
@@ -167,16 +169,25 @@ def _inside(containers: list[Any]) -> list[Iterator[Any]] | None:
     """Return the values in dicts and lists; None where not every key is seen to be a str.
 
     What the collector says that they refer to are their values, and the keys as well only of a dict
-    that has, or had, a key that is no str; which the count shows.
+    that has, or had, a key that is no str; which the count shows, where nothing hides.
     """
+    dicts = [container for container in containers if type(container) is dict]
     count = sum(map(len, containers))
     if count <= _MANY_INSIDE:
         referents = gc.get_referents(*containers)
-        return [iter(referents)] if len(referents) == count else None
-    dicts = [container for container in containers if type(container) is dict]
+        seen = len(referents) == count and not (_MAY_HIDE and _hide(dicts))
+        return [iter(referents)] if seen else None
     if not all(map(_are_texts, dicts)):
         return None
     return [iter(c.values() if type(c) is dict else c) for c in containers]
+
+
+def _hide(dicts: list[State]) -> bool:
+    """Tell whether the collector does not see into one of the dicts, as into `vars` of an object.
+
+    It would be as many values short as it has too many where there are keys that are no str.
+    """
+    return not all(map(gc.get_referents, filter(None, dicts)))
 
 
 def _are_texts(keys: State) -> bool:

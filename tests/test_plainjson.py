@@ -299,6 +299,19 @@ def test_nothing_is_overlooked_beside_what_is_large(foreign: object) -> None:
     assert FORMAT.decode(FORMAT.encode({"c": [large, {"n": 1}]})) == {"c": [large, {"n": 1}]}
 
 
+@pytest.mark.parametrize("other", [once_of_other_keys(), {2: 3}], ids=repr)
+def test_what_hides_from_the_collector_is_not_overlooked(other: dict[Any, Any]) -> None:
+    """Not even where another dict has keys to make up for the values that are not counted."""
+
+    class Thing:
+        def __init__(self) -> None:
+            self.hidden = (1,)
+
+    thing = Thing()
+    for state in ({"a": vars(thing), "b": other}, {"a": [other, vars(thing), {"c": [1]}]}):
+        assert not plainjson._is_plain(state)
+
+
 @pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
 @pytest.mark.parametrize("payload", [b'{"a":[1]}', b"no JSON"])
 @pytest.mark.parametrize("enabled", [True, False])
