@@ -17,7 +17,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 from .refusals import (
@@ -32,10 +32,15 @@ from .refusals import (
 )
 
 _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_TEXT: Final = frozenset({str})
+_FLOAT: Final = frozenset({float})
+_DICT: Final = frozenset({dict})
 _CONTAINERS: Final = frozenset({dict, list})
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)}) | _CONTAINERS
+_DOUBT: Final[list[Any]] = [()]  #: In the place of values that may not be plain: one that is not.
 _MANY: Final = 512  #: Values that are looked at together: few enough for the processor's caches.
-_MANY_INSIDE: Final = 256 * _MANY  #: Values of several containers that are listed together: 1 MB.
+_MANY_INSIDE: Final = 32 * _MANY  #: Values of several containers that are listed together: 128 KB.
+_ENOUGH: Final = 64  #: From so many values on, it pays to bring together what is of one type.
 _MAY_HIDE: Final = sys.version_info >= (3, 13)  #: An object's dict may, from the collector.
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG: Final = b"0" * 19  #: From so many digits on, an integer may need more than 64 bits.
@@ -147,56 +152,83 @@ def _is_plain(state: State, *, finite: bool = False) -> bool:
     """
     if not _are_texts(state):
         return False
-    unseen: list[tuple[Iterator[Any], int]] = [(iter(state.values()), 1)]  # and how deep they are
+    unseen: list[tuple[Iterator[list[Any]], int]] = [(_portions(state.values()), 1)]  # with depth
     while unseen:
-        source, depth = unseen[-1]
-        values = list(itertools.islice(source, _MANY))
-        if len(values) < _MANY:
-            unseen.pop()
-        kinds = set(map(type, values))
-        if not kinds <= _PLAIN or (finite and float in kinds and not _are_finite(values)):
-            return False
-        if not kinds.isdisjoint(_CONTAINERS):
-            containers = [value for value in values if type(value) in _CONTAINERS]
-            inside = _inside(containers) if depth < MAX_DEPTH else None
-            if inside is None:
+        portions, depth = unseen[-1]
+        for values in portions:
+            kinds = set(map(type, values))
+            if not kinds <= _PLAIN:
                 return False
-            unseen += [(source, depth + 1) for source in inside]
+            if finite and float in kinds and not _are_finite(_only(_FLOAT, values, kinds)):
+                return False
+            if not kinds.isdisjoint(_CONTAINERS):
+                if depth == MAX_DEPTH:
+                    return False
+                unseen.append((_inside(_only(_CONTAINERS, values, kinds), kinds), depth + 1))
+                break
+        else:
+            unseen.pop()
     return True
 
 
-def _inside(containers: list[Any]) -> list[Iterator[Any]] | None:
-    """Return the values in dicts and lists; None where not every key is seen to be a str.
+def _portions(values: Collection[Any]) -> Iterator[list[Any]]:
+    if len(values) <= _MANY:
+        return iter([list(values)])
+    source = iter(values)
+    return iter(lambda: list(itertools.islice(source, _MANY)), [])
+
+
+def _only(wanted: frozenset[type], values: list[Any], kinds: set[type]) -> list[Any]:
+    """Return those of the wanted types, of values of these types."""
+    return values if kinds <= wanted else [value for value in values if type(value) in wanted]
+
+
+def _inside(containers: list[Any], kinds: set[type]) -> Iterator[list[Any]]:
+    """Yield the values in dicts and lists; `_DOUBT` where not every key is seen to be a str.
 
     What the collector says that they refer to are their values, and the keys as well only of a dict
     that has, or had, a key that is no str; which the count shows, where nothing hides.
     """
-    dicts = [container for container in containers if type(container) is dict]
     count = sum(map(len, containers))
     if count <= _MANY_INSIDE:
-        referents = gc.get_referents(*containers)
-        seen = len(referents) == count and not (_MAY_HIDE and _hide(dicts))
-        return [iter(referents)] if seen else None
-    if not all(map(_are_texts, dicts)):
-        return None
-    return [iter(c.values() if type(c) is dict else c) for c in containers]
+        values = gc.get_referents(*containers)
+        if len(values) != count or (_MAY_HIDE and dict in kinds and _hide(containers, kinds)):
+            yield _DOUBT
+        elif len(containers) < _ENOUGH:
+            for place in range(0, count, _MANY):
+                yield values[place : place + _MANY]
+        else:
+            # Where records are alike, what has the same place in each is of the same type.
+            width = count // len(containers) or 1
+            for place in range(width):
+                yield values[place::width]
+    elif len(containers) > 1:
+        half = len(containers) // 2
+        yield from _inside(containers[:half], kinds)
+        yield from _inside(containers[half:], kinds)
+    elif type(containers[0]) is list:
+        yield from _portions(containers[0])
+    elif _are_texts(containers[0]):
+        yield from _portions(containers[0].values())
+    else:
+        yield _DOUBT
 
 
-def _hide(dicts: list[State]) -> bool:
+def _hide(containers: list[Any], kinds: set[type]) -> bool:
     """Tell whether the collector does not see into one of the dicts, as into `vars` of an object.
 
     It would be as many values short as it has too many where there are keys that are no str.
     """
-    return not all(map(gc.get_referents, filter(None, dicts)))
+    return not all(map(gc.get_referents, filter(None, _only(_DICT, containers, kinds))))
 
 
 def _are_texts(keys: State) -> bool:
-    return {str}.issuperset(map(type, keys))
+    return _TEXT.issuperset(map(type, keys))
 
 
-def _are_finite(values: list[Any]) -> bool:
+def _are_finite(floats: list[float]) -> bool:
     """Tell whether every float is; perhaps not, where they are too large to be added up."""
-    return math.isfinite(sum([value for value in values if type(value) is float]))
+    return math.isfinite(sum(floats))
 
 
 def _objection(value: object) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import math
 import sys
+import tracemalloc
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -134,6 +136,60 @@ class Number(IntEnum):
     ONE = 1
 
 
+class Text(str):
+    """A str, but not exactly."""
+
+    __slots__ = ()
+
+
+class Masked:
+    """What says that it is a str."""
+
+    __class__ = str  # type: ignore[assignment]
+
+
+def is_plain(value: object, finite: bool, depth: int = 1) -> bool:
+    """Tell whether a value is, one look at a time."""
+    if type(value) is dict or type(value) is list:
+        keys, inside = (value, value.values()) if type(value) is dict else ((), value)
+        return (
+            depth <= MAX_DEPTH
+            and all(type(key) is str for key in keys)
+            and all(is_plain(inner, finite, depth + 1) for inner in inside)
+        )
+    if type(value) is float:
+        return not finite or math.isfinite(value)
+    return value is None or type(value) in (str, int, bool)
+
+
+odd = foreign | st.sampled_from(
+    [Text("x"), Number.ONE, Masked(), {1: 2}, {Text("x"): 1}, {None: 1}]
+)
+
+
+@pytest.mark.parametrize("many", [1, 70])
+@hypothesis.given(state=states, value=st.none() | odd, data=st.data())
+@hypothesis.settings(max_examples=60)
+def test_the_check_says_what_a_look_at_each_value_says(
+    many: int, state: dict[str, Any], value: object, data: st.DataObject
+) -> None:
+    """With one thing among plain ones, few or many of them, alike or not, it is no less strict."""
+    copies = [copy.deepcopy(state) for _ in range(many)]
+    places: list[Any] = [data.draw(st.sampled_from(copies))]
+    for place in places:
+        inner = place.values() if isinstance(place, dict) else place
+        places += [value for value in inner if isinstance(value, dict | list)]
+    place = data.draw(st.sampled_from(places))
+    if isinstance(place, list):
+        place.insert(data.draw(st.integers(0, len(place))), value)
+    else:
+        place[data.draw(st.sampled_from(["new", 1, Text("new")]) | keys)] = value
+    for whole in ({"a": copies}, {str(n): one for n, one in enumerate(copies)}):
+        assert plainjson._is_plain(whole) == is_plain(whole, finite=False)
+        # Floats that are too large to be added up may be looked at again.
+        assert plainjson._is_plain(whole, finite=True) <= is_plain(whole, finite=True)
+
+
 @pytest.mark.parametrize(
     "value",
     [(1,), Color.RED, uuid.UUID(int=7), datetime.now(UTC), math.nan, math.inf, [None, math.nan]],
@@ -230,6 +286,7 @@ def test_the_limit_of_depth_is_the_same_for_both(way: Any, depth: int) -> None:
     state: dict[str, Any] = {}
     for _ in range(depth - 1):
         state = {"a": state}
+    assert plainjson._is_plain(state) == (depth == MAX_DEPTH)
     with using(way):
         if depth == MAX_DEPTH:
             assert FORMAT.decode(FORMAT.encode(state)) == state
@@ -299,6 +356,28 @@ def test_nothing_is_overlooked_beside_what_is_large(foreign: object) -> None:
     assert FORMAT.decode(FORMAT.encode({"c": [large, {"n": 1}]})) == {"c": [large, {"n": 1}]}
 
 
+@pytest.mark.parametrize("key", [2, None, Text("2")], ids=repr)
+@pytest.mark.parametrize("many", [0, 1, plainjson._MANY_INSIDE])
+def test_no_key_is_overlooked(key: object, many: int) -> None:
+    """In the state itself, in a dict of any size and beside others, one that is no str is seen."""
+    plain: dict[Any, Any] = {f"key {n}": n for n in range(many)}
+    keyed = {**plain, key: 1}
+    for make in (lambda d: d, lambda d: {"a": d}, lambda d: {"a": [d, plain, [1]]}):
+        assert plainjson._is_plain(make({**plain, "2": 1}))
+        assert not plainjson._is_plain(make(keyed))
+
+
+@pytest.mark.parametrize("foreign", [(1,), math.nan, {2: 3}, Text("x")], ids=repr)
+@pytest.mark.parametrize("place", [0, 1, 99, 100, 198, 199])
+def test_no_list_of_many_large_ones_is_overlooked(foreign: object, place: int) -> None:
+    """Where all that lists hold is too much to be listed together, halves of them are looked at."""
+    lists: list[list[Any]] = [[n] * 500 for n in range(200)]
+    assert sum(map(len, lists)) > 4 * plainjson._MANY_INSIDE
+    assert plainjson._is_plain({"a": lists}, finite=True)
+    lists[place][place] = foreign
+    assert not plainjson._is_plain({"a": lists}, finite=True)
+
+
 @pytest.mark.parametrize("other", [once_of_other_keys(), {2: 3}], ids=repr)
 def test_what_hides_from_the_collector_is_not_overlooked(other: dict[Any, Any]) -> None:
     """Not even where another dict has keys to make up for the values that are not counted."""
@@ -310,6 +389,26 @@ def test_what_hides_from_the_collector_is_not_overlooked(other: dict[Any, Any]) 
     thing = Thing()
     for state in ({"a": vars(thing), "b": other}, {"a": [other, vars(thing), {"c": [1]}]}):
         assert not plainjson._is_plain(state)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a": [*range(1_000_000)]},
+        {"a": dict.fromkeys(map(str, range(200_000)))},
+        {"a": [[0.5] * 1000] * 1000},
+        {str(n): [n, 2.5, "x"] for n in range(100_000)},
+    ],
+    ids=["list", "dict", "matrix", "records"],
+)
+def test_to_check_a_large_state_takes_little_memory(state: dict[str, Any]) -> None:
+    """Whatever its shape, values are listed some at a time."""
+    tracemalloc.start()
+    try:
+        assert plainjson._is_plain(state, finite=True)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("way", WAYS, ids=["orjson", "json"])
