@@ -63,7 +63,7 @@ class JsonFormat:
         try:
             # What is plain does not contain itself: to look for that costs a fifth of the time.
             return _dump(state, check_circular=not is_plain)
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:  # a type may say that it is str
             refuse_first(state, self.name, _objection)
             raise unstorable(ROOT, f"{error}", self.name) from error
 
@@ -156,7 +156,7 @@ def _is_plain(state: State, *, finite: bool = False) -> bool:
     while unseen:
         portions, depth = unseen[-1]
         for values in portions:
-            kinds = set(map(type, values))
+            kinds = _kinds(values)
             if not kinds <= _PLAIN:
                 return False
             if finite and float in kinds and not _are_finite(_only(_FLOAT, values, kinds)):
@@ -169,6 +169,13 @@ def _is_plain(state: State, *, finite: bool = False) -> bool:
         else:
             unseen.pop()
     return True
+
+
+def _kinds(values: Collection[Any]) -> set[type]:
+    try:
+        return set(map(type, values))
+    except TypeError:  # a metaclass may leave a type without a hash
+        return {object}
 
 
 def _portions(values: Collection[Any]) -> Iterator[list[Any]]:
@@ -223,7 +230,7 @@ def _hide(containers: list[Any], kinds: set[type]) -> bool:
 
 
 def _are_texts(keys: State) -> bool:
-    return _TEXT.issuperset(map(type, keys))
+    return _kinds(keys) <= _TEXT
 
 
 def _are_finite(floats: list[float]) -> bool:

@@ -441,3 +441,25 @@ def test_nothing_is_collected_while_a_large_state_is_decoded(way: Any) -> None:
         gc.callbacks.remove(count)
     assert len(decoded["a"]) == 100_000
     assert len(began) <= 2
+
+
+def test_a_type_that_cannot_be_hashed_or_lies_about_it_is_refused_with_its_path() -> None:
+    """A metaclass may do either; a sync says which item it is, as for any other type."""
+
+    class Unhashable(type):
+        __hash__ = None  # type: ignore[assignment] # what Python does where only __eq__ is defined
+
+    class Liar(type):
+        def __eq__(cls, other: object) -> bool:
+            return other is str
+
+        def __hash__(cls) -> int:
+            return hash(str)
+
+    for kind in (Unhashable, Liar):
+        value = kind("Value", (), {})()
+        with pytest.raises(errors.UnstorableError) as caught:
+            FORMAT.encode({"a": [1, value]})
+        assert caught.value.item == "state['a'][1]"
+        with pytest.raises(errors.UnstorableError):
+            FORMAT.encode({value: 1})
