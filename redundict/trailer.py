@@ -11,6 +11,7 @@ hex, and a newline) of every byte before them: ``head -c -65 SLOT | sha256sum`` 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ _PARENT_DIGITS: Final = len(NO_PARENT)
 FIELDS: Final = ("generation", "length", "format", "written", "parent", "copies", "keep", "sha256")
 OPTIONAL: Final = ("history",)  #: Left out where it is `RECENT`.
 _CLAIMS: Final = f"{MAGIC} {VERSION} " + " ".join(f"{name}=%s" for name in FIELDS[:-1])
+_DEFAULTS: Final = {"history": RECENT}
+_KNOWN: Final = frozenset(FIELDS + OPTIONAL)
 _NO_TRAILER: Final = "no trailer at its end: cut short, or something follows it"
 _FORMAT_NAME: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 MAX_GENERATION: Final = 10**18 - 1
@@ -180,12 +183,23 @@ def parse(tail: bytes, size: int) -> Trailer:
         raise TrailerError("filled with NUL bytes", Fault.NUL)
     start = tail.rfind(b"\n", 0, -1) + 1
     line = tail[start:]
-    words = _words(line)
-    if start == 0 and len(line) == size:
-        raise TrailerError("nothing stands before the trailer")
     if start == 0:
+        _words(line)
+        if len(line) == size:
+            raise TrailerError("nothing stands before the trailer")
         raise TrailerError(_NO_TRAILER, Fault.NO_TRAILER)
-    fields = _fields(words[2:])
+    trailer = _claimed(line)
+    if trailer.length > size - len(line) - 1:
+        raise TrailerError(
+            f"the trailer claims {trailer.length} bytes of payload, more than there are"
+        )
+    return trailer
+
+
+@functools.lru_cache(maxsize=16)  # the copies of a generation end in the same line
+def _claimed(line: bytes) -> Trailer:
+    """Return what the last line claims, whatever stands before it."""
+    fields = _fields(_words(line)[2:])
     trailer = Trailer(
         generation=_number(fields, "generation"),
         length=_number(fields, "length"),
@@ -195,14 +209,10 @@ def parse(tail: bytes, size: int) -> Trailer:
         copies=_number(fields, "copies"),
         keep=_number(fields, "keep"),
         digest=_hex(fields, "sha256", DIGEST_BYTES - 1),
-        unknown={n: value for n, value in fields.items() if n not in FIELDS + OPTIONAL},
-        history=_matching({"history": RECENT, **fields}, "history", _FORMAT_NAME),
+        unknown={n: value for n, value in fields.items() if n not in _KNOWN},
+        history=_matching(_DEFAULTS | fields, "history", _FORMAT_NAME),
     )
     _refuse_unfit(trailer)
-    if trailer.length > size - len(line) - 1:
-        raise TrailerError(
-            f"the trailer claims {trailer.length} bytes of payload, more than there are"
-        )
     return trailer
 
 

@@ -316,6 +316,15 @@ def test_a_trailer_that_does_not_hold_is_damage(slot: bytes, reason: str | None)
     assert reason is None or str(caught.value) == reason
 
 
+def test_the_same_line_is_taken_apart_once() -> None:
+    """Copies end in the same line; what depends on the rest of the slot is judged each time."""
+    slot = sealed(payload=b"x" * 5000)
+    tail = slot[-trailer.TAIL :]
+    assert trailer.parse(tail, len(slot)) is trailer.parse(tail, len(slot))
+    with pytest.raises(TrailerError, match="more than there are"):
+        trailer.parse(tail, len(tail))
+
+
 @pytest.mark.parametrize("name", trailer.FIELDS[:-1])
 def test_every_field_is_needed(name: str) -> None:
     """A field that is left out is damage, even if the digest agrees."""
