@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import time
 import pytest
 
 import redundict
-from redundict import durable, loading, survey
+from redundict import durable, loading, slots, survey
+from redundict.loading import Loaded
 from redundict.slots import Layout, Slot, SlotState
 
 from . import damage
+from .test_slots import store as seen_in
 
 
 @pytest.fixture
@@ -66,6 +69,19 @@ def test_loading_reads_trailers_first_and_one_payload(
     assert reads.whole == ["a1", "b1"]
     monkeypatch.undo()
     redundict.repair(store)
+
+
+def test_what_is_in_order_at_a_glance_has_no_flaw() -> None:
+    """Whatever two copies of two slots hold, the short way finds what `slots.flaws` finds."""
+    words = ["1", "2", "3", "3f", "~3", "!3", "?", "-", "*3"]
+    whole = 0
+    for a0, a1, b0, b1 in itertools.product(words, repeat=4):
+        found = tuple(seen_in(f"{a0} {a1}", f"{b0} {b1}"))
+        for survivor in slots.by_claim(found)[:1]:
+            flaws = Loaded(layout("s"), survivor, b"", b"", "", found).flaws()
+            assert flaws == slots.flaws(found, survivor, 2)
+            whole += not flaws
+    assert whole
 
 
 REFUSALS = {
