@@ -12,7 +12,9 @@ import hypothesis
 import pytest
 
 import redundict
-from redundict import durable
+from redundict import durable, trailer
+
+from .crash import remembering
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("suite")
@@ -38,6 +40,13 @@ def path(tmp_path: Path) -> str:
 def one_copy_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write copies in their order, however slow the disk is: what fails first is then known."""
     monkeypatch.setattr(durable, "_WORTH_A_THREAD", math.inf)
+
+
+@pytest.fixture
+def slots_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask the two pure functions that judge a slot's bytes once for each of them."""
+    for name in ("parse", "verify"):
+        monkeypatch.setattr(trailer, name, remembering(getattr(trailer, name)))
 
 
 @pytest.fixture(autouse=True)

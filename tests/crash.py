@@ -1,8 +1,9 @@
 """Writers on a simulated disk, and the promise that every crash of them has to keep.
 
 A `Writer` is a process that opens a store and commits to it. While it works, each step of the disk
-is kept with what was promised by then (`Moment`). `check_power_cut` then opens every image that a
-cut may leave at that moment; `killed` starts another writer on the page cache as it was.
+is kept with what was promised by then (`Moment`). `Cuts` then opens every image that a cut may
+leave at that moment; `killed` starts another writer on the page cache as it was. Time is counted in
+writers and commits, so that what came about in two ways is the same to the byte, and asked once.
 
 The promise: what loads is a generation that was committed or being committed, with exactly its
 content, and never one older than the last whose commit had returned.
@@ -11,19 +12,24 @@ content, and never one older than the last whose commit had returned.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 
-from redundict import durable, loading
+from redundict import durable, loading, trailer
 from redundict.slots import Layout
 from redundict.store import Store
 
 from .disk import FOLDER, Image, SimulatedDisk
 
 COARSE = 2048  #: Bytes of a sector where the states of two crashes multiply.
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)  #: Each writer has a day, each of its commits a second.
 
 Contents = dict[int, frozenset[bytes]]  #: What each number was tried to be committed with.
 
@@ -35,10 +41,14 @@ def layout(copies: int = 2, keep: int = 2) -> Layout:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a crash must not take away: the number that was returned, and what each number holds."""
+    """What a crash must not take away: the number that was returned, and what each number holds.
+
+    `writers` is how many there were.
+    """
 
     returned: int = 0
     contents: Contents = field(default_factory=dict)
+    writers: int = 0
 
     def tried(self, number: int, content: bytes) -> Promise:
         both = self.contents.get(number, frozenset()) | {content}
@@ -52,17 +62,42 @@ class Moment:
     disk: SimulatedDisk
     promise: Promise
 
+    def state(self) -> object:
+        """Return what two moments have in common that cannot be told apart."""
+        promise = self.promise
+        held = frozenset(promise.contents.items())
+        return self.disk.state(), promise.returned, held, promise.writers
+
 
 class BrokenPromiseError(AssertionError):
     """A crash lost a generation, or loaded what was never committed."""
 
 
 @contextmanager
-def on(disk: SimulatedDisk) -> Iterator[None]:
-    """Let the library work on a simulated disk."""
+def on(disk: SimulatedDisk, now: datetime | None = None) -> Iterator[None]:
+    """Let the library work on a simulated disk, at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(durable, "disk", disk)
+        patch.setattr(trailer, "draft", partial(trailer.draft, written=now))
         yield
+
+
+def remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of bytes that is asked only once for each; it may raise."""
+    known: dict[tuple[object, ...], tuple[Any, Exception | None]] = {}
+
+    def asked(*args: object) -> Any:
+        if args not in known:
+            try:
+                known[args] = function(*args), None
+            except Exception as error:  # noqa: BLE001 - it is raised below
+                known[args] = None, error
+        result, error = known[args]
+        if error:
+            raise error.with_traceback(None)
+        return result
+
+    return asked
 
 
 class Writer:
@@ -73,6 +108,8 @@ class Writer:
     ) -> None:
         self.disk = disk
         self.promise = promise or Promise()
+        self.promise = replace(self.promise, writers=self.promise.writers + 1)
+        self.commits = 0
         self.moments = [Moment(disk.copy(), self.promise)]
         self.store = Store(where or layout())
         self.payload = b""
@@ -87,7 +124,8 @@ class Writer:
         """Commit; what is being committed may load from now on, and has to once this returns."""
         number = self.store._number + 1
         self.promise = self.promise.tried(number, payload)
-        with on(self.disk):
+        self.commits += 1
+        with on(self.disk, BEGAN + timedelta(self.promise.writers, self.commits)):
             assert self.store.commit(payload, "json", even_if_unchanged=True) == number
         self.promise = replace(self.promise, returned=number)
         self.moments.append(Moment(self.disk.copy(), self.promise))
@@ -117,12 +155,16 @@ class Cuts:
     def __init__(self, where: Layout | None = None) -> None:
         self.where = where or layout()
         self.states = 0
+        self._checked: set[object] = set()
         self._seen: dict[Image, tuple[int, bytes]] = {}
         self._went_on: set[tuple[Image, int]] = set()
 
     def check(self, moments: Iterable[Moment], *, then_commit: bool = False) -> None:
         """Cut the power at each moment, in every way; load, and perhaps commit and cut again."""
         for moment in moments:
+            if (state := (moment.state(), then_commit)) in self._checked:
+                continue
+            self._checked.add(state)
             # An unfinished first slot is no slot: it matters only to who goes on from there.
             for image in moment.disk.images(besides=None if then_commit else ".new"):
                 self.states += 1
@@ -146,7 +188,7 @@ class Cuts:
 
 def killed(moments: Iterable[Moment], where: Layout, commits: int = 1) -> Iterator[Moment]:
     """Kill the writer at each moment, let another one open and commit, and yield its moments."""
-    for moment in moments:
+    for moment in {moment.state(): moment for moment in moments}.values():
         writer = Writer(moment.disk.copy(), moment.promise, where)
         for number in range(commits):
             writer.commit(b"after the kill %d" % number)

@@ -18,10 +18,11 @@ directory whose sync failed and is not tried again.
 
 from __future__ import annotations
 
-import copy
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 
 from redundict import durable
@@ -30,59 +31,72 @@ from redundict.threads import error_of
 Image = tuple[tuple[str, bytes], ...]  #: The files of a medium, sorted by path.
 
 
+@dataclass(frozen=True)
 class Inode:
-    """A file: what the page cache shows, and what each sector of the medium may hold."""
+    """A file: what the page cache shows, and what each sector of the medium may hold.
 
-    def __init__(self, sector: int, content: bytes = b"") -> None:
-        self.sector = sector
-        self.cache = content
-        self.lengths = {len(content)}
-        self.sectors = [{part} for part in self._split(content)]
-        self.dirty: set[int] = set()
+    It never changes, so that the disks of many moments share it: what changes a file returns
+    another.
+    """
 
-    def copy(self) -> Inode:
-        twin = copy.copy(self)
-        twin.lengths = set(self.lengths)
-        twin.sectors = [set(values) for values in self.sectors]
-        twin.dirty = set(self.dirty)
-        return twin
+    sector: int
+    cache: bytes
+    lengths: frozenset[int]
+    sectors: tuple[frozenset[bytes], ...]
+    dirty: frozenset[int] = frozenset()
 
-    def write(self, data: bytes, offset: int) -> None:
+    @classmethod
+    def clean(cls, sector: int, content: bytes = b"") -> Inode:
+        """Return a file that is on the medium as it is."""
+        parts = _split(sector, content)
+        return cls(sector, content, frozenset({len(content)}), tuple(frozenset({p}) for p in parts))
+
+    def written(self, data: bytes, offset: int) -> Inode:
         grown = self.cache.ljust(offset, b"\0")
-        self.cache = grown[:offset] + data + grown[offset + len(data) :]
-        self.lengths.add(len(self.cache))
+        cache = grown[:offset] + data + grown[offset + len(data) :]
         first, last = offset // self.sector, (offset + len(data) - 1) // self.sector
-        for number, part in enumerate(self._split(self.cache)):
-            if number == len(self.sectors):
-                self.sectors.append({b"\0" * self.sector})
+        sectors, dirty = list(self.sectors), set(self.dirty)
+        for number, part in enumerate(_split(self.sector, cache)):
+            if number == len(sectors):
+                sectors.append(frozenset({b"\0" * self.sector}))
             if first <= number <= last:
-                self.sectors[number].add(part)
-                self.dirty.add(number)
+                sectors[number] |= {part}
+                dirty.add(number)
+        lengths = self.lengths | {len(cache)}
+        return Inode(self.sector, cache, lengths, tuple(sectors), frozenset(dirty))
 
-    def truncate(self, size: int) -> None:
-        self.cache = self.cache[:size].ljust(size, b"\0")
-        self.lengths.add(size)
+    def truncated(self, size: int) -> Inode:
+        return replace(
+            self, cache=self.cache[:size].ljust(size, b"\0"), lengths=self.lengths | {size}
+        )
 
-    def sync(self, *, length: bool) -> None:
-        parts = self._split(self.cache)
+    def synced(self, *, length: bool) -> Inode:
+        parts = _split(self.sector, self.cache)
+        sectors = list(self.sectors)
         for number in self.dirty & set(range(len(parts))):
-            self.sectors[number] = {parts[number]}
-        self.dirty.clear()
+            sectors[number] = frozenset({parts[number]})
+        clean = replace(self, sectors=tuple(sectors), dirty=frozenset())
         if length:
-            self.lengths = {len(self.cache)}
-            del self.sectors[len(parts) :]
+            lengths = frozenset({len(self.cache)})
+            return replace(clean, lengths=lengths, sectors=clean.sectors[: len(parts)])
+        return clean
 
-    def contents(self) -> set[bytes]:
-        """Return every content that a cut may leave."""
+    def not_synced(self) -> Inode:
+        """Return the file after a sync that failed: its pages are clean, and were not written."""
+        return replace(self, dirty=frozenset())
+
+    @cached_property
+    def contents(self) -> frozenset[bytes]:
+        """Every content that a cut may leave."""
         found = set()
         for length in self.lengths:
             used = self.sectors[: -(-length // self.sector)]
             found |= {b"".join(parts)[:length] for parts in product(*used)}
-        return found
+        return frozenset(found)
 
-    def _split(self, content: bytes) -> list[bytes]:
-        step = self.sector
-        return [content[i : i + step].ljust(step, b"\0") for i in range(0, len(content), step)]
+
+def _split(step: int, content: bytes) -> list[bytes]:
+    return [content[i : i + step].ljust(step, b"\0") for i in range(0, len(content), step)]
 
 
 class SimulatedDisk:
@@ -100,7 +114,7 @@ class SimulatedDisk:
 
     def __init__(self, image: Image = (), sector: int = 1024) -> None:
         self.sector = max(sector, self.least_sector)
-        self.inodes = [Inode(sector, content) for _, content in image]
+        self.inodes = [Inode.clean(sector, content) for _, content in image]
         self.names_now: dict[str, int] = {path: n for n, (path, _) in enumerate(image)}
         self.names_durable: dict[str, set[int | None]] = {p: {n} for p, n in self.names_now.items()}
         self.handles: dict[int, str] = {}
@@ -110,19 +124,15 @@ class SimulatedDisk:
     def copy(self) -> SimulatedDisk:
         """Return the disk as a killed process leaves it: the page cache stays, handles do not."""
         twin = SimulatedDisk(sector=self.sector)
-        twin.inodes = [inode.copy() for inode in self.inodes]
+        twin.inodes = list(self.inodes)
         twin.names_now = dict(self.names_now)
         twin.names_durable = {path: set(held) for path, held in self.names_durable.items()}
         return twin
 
     def state(self) -> object:
         """Return what two disks have in common that cannot be told apart."""
-        held = [
-            (i.cache, frozenset(i.lengths), tuple(map(frozenset, i.sectors)), frozenset(i.dirty))
-            for i in self.inodes
-        ]
         durable_names = {(path, frozenset(held)) for path, held in self.names_durable.items()}
-        return tuple(held), frozenset(self.names_now.items()), frozenset(durable_names)
+        return tuple(self.inodes), frozenset(self.names_now.items()), frozenset(durable_names)
 
     def images(self, besides: str | None = None) -> Iterator[Image]:
         """Yield every image that a power cut may leave at this moment, each once.
@@ -135,7 +145,7 @@ class SimulatedDisk:
                 continue
             contents: set[bytes | None] = set()
             for number in held:
-                contents |= {None} if number is None else self.inodes[number].contents()
+                contents |= {None} if number is None else self.inodes[number].contents
             files.append([(path, content) for content in contents])
         for chosen in product(*files):
             yield tuple((path, content) for path, content in chosen if content is not None)
@@ -156,7 +166,7 @@ class SimulatedDisk:
 
     def create(self, path: str, mode: int) -> int:
         self.fail("create", path)
-        self.inodes.append(Inode(self.sector))
+        self.inodes.append(Inode.clean(self.sector))
         self.names_durable.setdefault(path, {self.names_now.get(path)})
         self._name(path, len(self.inodes) - 1)
         self.on_step(self)
@@ -177,17 +187,18 @@ class SimulatedDisk:
 
     def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
         self.fail("write", self.handles[fd])
-        inode, content = self._inode(fd), bytes(data)
+        content = bytes(data)
+        half = self._inode(fd).written(content[: len(content) // 2], offset)
         # A process that is killed in its write leaves the first part of it in the page cache.
-        inode.write(content[: len(content) // 2], offset)
+        self._set_inode(fd, half)
         self.on_step(self)
-        inode.write(content, offset)
+        self._set_inode(fd, half.written(content, offset))
         self.on_step(self)
         return len(content)
 
     def truncate(self, fd: int, size: int) -> None:
         self.fail("truncate", self.handles[fd])
-        self._inode(fd).truncate(size)
+        self._set_inode(fd, self._inode(fd).truncated(size))
         self.on_step(self)
 
     def chmod(self, fd: int, mode: int) -> None:
@@ -267,6 +278,9 @@ class SimulatedDisk:
     def _inode(self, fd: int) -> Inode:
         return self.inodes[self.names_now[self.handles[fd]]]
 
+    def _set_inode(self, fd: int, inode: Inode) -> None:
+        self.inodes[self.names_now[self.handles[fd]]] = inode
+
     def _name(self, path: str, inode: int | None) -> None:
         self.names_durable[path].add(inode)
         if inode is None:
@@ -279,10 +293,10 @@ class SimulatedDisk:
         try:
             self.fail(call, self.handles[fd])
         except OSError:
-            inode.dirty.clear()  # the pages are clean now, and were not written
+            self._set_inode(fd, inode.not_synced())
             self.on_step(self)
             raise
-        inode.sync(length=length)
+        self._set_inode(fd, inode.synced(length=length))
         self.on_step(self)
 
 

@@ -19,6 +19,7 @@ from .disk import FOLDER, SimulatedDisk
 pytestmark = [
     pytest.mark.exhaustive,
     pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning"),
+    pytest.mark.usefixtures("slots_are_parsed_once"),
 ]
 Patch = pytest.MonkeyPatch
 

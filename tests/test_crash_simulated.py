@@ -12,12 +12,24 @@ import pytest
 from redundict import errors, locking, recovery
 from redundict.slots import Layout
 
-from .crash import COARSE, Cuts, Failing, Moment, Writer, healthy, killed, layout, on, payload
+from .crash import (
+    COARSE,
+    Cuts,
+    Failing,
+    Moment,
+    Writer,
+    healthy,
+    killed,
+    layout,
+    on,
+    payload,
+)
 from .disk import SimulatedDisk
 
 pytestmark = [
     pytest.mark.exhaustive,
     pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning"),
+    pytest.mark.usefixtures("slots_are_parsed_once"),
 ]
 
 Scenario = Callable[[], tuple[Writer, Layout]]
@@ -99,9 +111,8 @@ def damaged(slot: str, start: Moment) -> Moment:
     """Return the moment with a slot's payload rotten, on the medium and in the page cache."""
     disk = start.disk.copy()
     path = next(path for path in disk.names_now if path.endswith(slot))
-    inode = disk.inodes[disk.names_now[path]]
-    inode.write(b"rot", 0)
-    inode.sync(length=True)
+    number = disk.names_now[path]
+    disk.inodes[number] = disk.inodes[number].written(b"rot", 0).synced(length=True)
     return Moment(disk, start.promise)
 
 
@@ -292,7 +303,7 @@ def test_both_copies_may_be_on_their_way_when_the_power_goes(
     for overlap in OVERLAPS:
         monkeypatch.setattr(SimulatedDisk, "overlap", overlap)
         writer, where = scenario()
-        moments |= {(m.disk.state(), m.promise.returned): m for m in writer.moments}
+        moments |= {moment.state(): moment for moment in writer.moments}
     assert len(moments) > len(writer.moments)
     cuts = Cuts(where)
     cuts.check(moments.values(), then_commit=True)
