@@ -154,6 +154,7 @@ def payload_of(slot: bytes) -> bytes:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("slots_are_parsed_once")
 def test_no_flip_in_every_slot_at_once_loads_wrong_content() -> None:
     """The same byte flipped in all four slots leaves a typed error, and never other content."""
     sealed = {"0": fuzz_slot(1), "1": fuzz_slot(2)}
@@ -169,6 +170,7 @@ def test_no_flip_in_every_slot_at_once_loads_wrong_content() -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("slots_are_parsed_once")
 @pytest.mark.parametrize("how", ["flip", "cut"])
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_same_harm_to_both_copies_of_a_generation_leaves_the_other(
@@ -188,6 +190,7 @@ def test_the_same_harm_to_both_copies_of_a_generation_leaves_the_other(
 
 
 @pytest.mark.exhaustive
+@pytest.mark.usefixtures("slots_are_parsed_once")
 def test_every_slot_cut_at_the_same_length_is_lost_and_never_empty() -> None:
     """However short all four slots are cut, it is a typed error that names each of them."""
     sealed = [fuzz_slot(1), fuzz_slot(2)]
