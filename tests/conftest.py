@@ -6,7 +6,7 @@ import gc
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -18,6 +18,7 @@ from redundict import durable, survey, trailer
 from .crash import remembering
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
+hypothesis.settings.register_profile("brief", deadline=None, max_examples=25)  # on a second Python
 hypothesis.settings.load_profile("suite")
 
 _SLOT = re.compile(r"(.+)\.[a-z]\d+")
@@ -47,6 +48,23 @@ def path(tmp_path: Path) -> str:
 def one_copy_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write copies in their order, however slow the disk is: what fails first is then known."""
     monkeypatch.setattr(durable, "_WORTH_A_THREAD", math.inf)
+
+
+@pytest.fixture
+def writes_noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
+    """Return what begins to note how many bytes each write to a disk has."""
+    written: list[int] = []
+
+    class Noting(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            written.append(len(data))
+            return super().write(fd, data, offset)
+
+    def begin() -> list[int]:
+        monkeypatch.setattr(durable, "disk", Noting())
+        return written
+
+    return begin
 
 
 @pytest.fixture

@@ -6,13 +6,14 @@ import inspect
 import os
 import pickle
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import redundict
-from redundict import PermaDict, durable
+from redundict import PermaDict
 
 from . import damage
 from .recipe import PersistentDict
@@ -330,20 +331,13 @@ def test_a_conflict_after_close_does_not_keep_the_lock(path: str) -> None:
 
 
 def test_what_was_settled_before_close_is_settled_again_after_it(
-    path: str, monkeypatch: pytest.MonkeyPatch
+    path: str, writes_noted: Callable[[], list[int]]
 ) -> None:
     """Between close and the next sync, a holder that was killed may have written anything."""
-    written: list[int] = []
-
-    class Counting(durable.Disk):
-        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-            written.append(len(data))
-            return super().write(fd, data, offset)
-
     mine = PermaDict(path)
     mine.close()
     os.remove(path + ".lock")  # and the note with it
-    monkeypatch.setattr(durable, "disk", Counting())
+    written = writes_noted()
     mine["n"] = 2
     mine.sync()
     mine.close()

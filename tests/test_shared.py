@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -46,22 +47,15 @@ def test_what_another_has_committed_is_not_overwritten(path: str) -> None:
 
 @pytest.mark.parametrize("others", [0, 1])
 def test_what_another_holder_of_the_lock_may_have_touched_is_settled_again(
-    path: str, monkeypatch: pytest.MonkeyPatch, others: int
+    path: str, writes_noted: Callable[[], list[int]], others: int
 ) -> None:
     """A holder that was killed may have written the newest again, and not synced it."""
-    written: list[int] = []
-
-    class Counting(durable.Disk):
-        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-            written.append(len(data))
-            return super().write(fd, data, offset)
-
     with opened(path) as state:
         state["n"] = 1
         state.sync()
         for _ in range(others):
             damage.kill(redundict.open(path))
-        monkeypatch.setattr(durable, "disk", Counting())
+        written = writes_noted()
         state["n"] = 2
         state.sync()
         assert written == [4096] * (2 + 2 * others)

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -300,38 +301,24 @@ class NotSynced(durable.Disk):
         super().sync_all(fd)
 
 
+@pytest.mark.parametrize("anew", [False, True])
 def test_a_commit_that_failed_is_no_generation_however_whole_it_looks(
-    path: str, monkeypatch: pytest.MonkeyPatch
+    path: str, monkeypatch: pytest.MonkeyPatch, anew: bool
 ) -> None:
-    """What was not synced is the next victim, and the generation before it stands."""
+    """The one before stands, for who opens anew too; the slot is the next victim."""
     one = writer(path)
     for number in (1, 2):
         one.commit(b"%d" % number, "json")
     with monkeypatch.context() as patch:
         patch.setattr(durable, "disk", NotSynced(".a0", ".b0"))
-        with pytest.raises(redundict.CommitError, match="generation 2 stands"):
-            one.commit(b"3", "json")
-        with pytest.raises(redundict.CommitError, match="generation 2 stands"):
-            one.commit(b"3", "json")
+        for _ in range(2):
+            with pytest.raises(redundict.CommitError, match="generation 2 stands"):
+                one.commit(b"3", "json")
+    if anew:
+        one = one.again()
+        assert one.open()[0].payload == b"2"
     assert one.commit(b"4", "json") == 5
     assert [generation.number for generation in redundict.check(path).generations] == [5, 2]
-
-
-def test_who_opens_anew_after_a_failed_commit_remembers_it(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A reload takes the generation before, and the number that was tried is not given again."""
-    one = writer(path)
-    for number in (1, 2):
-        one.commit(b"%d" % number, "json")
-    with monkeypatch.context() as patch:
-        patch.setattr(durable, "disk", NotSynced(".a0", ".b0"))
-        with pytest.raises(redundict.CommitError):
-            one.commit(b"3", "json")
-    anew = one.again()
-    assert anew.open()[0].payload == b"2"
-    assert anew.commit(b"4", "json") == 4
-    assert [generation.number for generation in redundict.check(path).generations] == [4, 2]
 
 
 def test_a_copy_that_cannot_be_settled_is_told_of(
@@ -390,19 +377,12 @@ def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.Monk
 
 
 def test_a_clean_close_spares_the_next_opening_the_settling(
-    path: str, monkeypatch: pytest.MonkeyPatch
+    path: str, writes_noted: Callable[[], list[int]]
 ) -> None:
     """After a clean close nothing is written again; after a kill, the survivor is."""
-    written: list[int] = []
-
-    class Counting(durable.Disk):
-        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-            written.append(len(data))
-            return super().write(fd, data, offset)
-
     with redundict.open(path) as state:
         state["n"] = 1
-    monkeypatch.setattr(durable, "disk", Counting())
+    written = writes_noted()
     with redundict.open(path) as state:
         assert state.sync() == 1
     assert written == []
