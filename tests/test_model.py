@@ -361,8 +361,10 @@ def _failing(fails: bool) -> Any:
     return pytest.raises(DeliberateError) if fails else warnings.catch_warnings()
 
 
+EXAMPLES = hypothesis.settings.default.max_examples * 3 // 5
+
 StoreMachine.TestCase.settings = hypothesis.settings(
-    max_examples=int(os.environ.get("REDUNDICT_MODEL_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("REDUNDICT_MODEL_EXAMPLES", EXAMPLES)),
     stateful_step_count=30,
     deadline=None,
     derandomize="REDUNDICT_MODEL_EXAMPLES" not in os.environ,
