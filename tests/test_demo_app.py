@@ -80,7 +80,7 @@ def start(path: str, screen: dict[str, str]) -> Iterator[Callable[[], App]]:
 
 
 def eventually(found: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while not (answer := found()):
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -129,7 +129,7 @@ def test_a_second_window_says_that_there_is_one(
         env=screen,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert second.returncode == 1

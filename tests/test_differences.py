@@ -128,9 +128,9 @@ def test_a_line_is_short_and_cannot_attack_a_terminal(value: Any, key: str) -> N
 def test_a_huge_value_costs_little() -> None:
     """Abbreviating does not write the whole value out first."""
     huge = {"a": "x" * 50_000_000, "b": list(range(1_000_000))}
-    started = time.perf_counter()
+    started = time.process_time()  # a busy machine is no failure
     lines = [differences.line(change) for change in differences.differences({}, huge)]
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert all(len(text) < 200 for text in lines)
 
 
@@ -146,9 +146,9 @@ def test_an_item_put_into_a_long_list_is_one_change(at: int) -> None:
 def test_long_lists_are_compared_in_linear_time() -> None:
     """A hundred thousand items, none where it was, take no quadratic time."""
     old = list(range(100_000))
-    started = time.perf_counter()
+    started = time.process_time()  # a busy machine is no failure
     found = list(differences.differences({"a": old}, {"a": old[::-1]}))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert len(found) == len(old)
 
 

@@ -466,10 +466,10 @@ def test_time_is_bounded_by_the_file_s_size(path: str) -> None:
     """A slot of a megabyte of anything is judged in a moment: nothing is quadratic in it."""
     for filling in (b"\n", b"=", b" ", b"a=1 ", b"redundict 1 ", b"\0"):
         damage.overwrite(f"{path}.a0", filling * (1_000_000 // len(filling)))
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(redundict.LostError):
             redundict.load(path)
-        assert time.perf_counter() - started < 1
+        assert time.process_time() - started < 1
 
 
 def nested(kind: str, depth: int) -> bytes:

@@ -63,7 +63,7 @@ def test_a_timeout_waits_as_long_and_no_longer(path: str, holder: subprocess.Pop
     started = time.monotonic()
     with pytest.raises(redundict.LockedError):
         redundict.open(path, timeout=0.3)
-    assert 0.3 <= time.monotonic() - started < 3
+    assert 0.3 <= time.monotonic() - started < 10  # on a machine that does something else too
     holder.kill()
     with redundict.open(path, timeout=10) as state:
         state["n"] = 1

@@ -429,7 +429,7 @@ def test_autosync_commits_what_changes(path: str) -> None:
         for state["n"] in range(3):
             began = time.monotonic()
             eventually(lambda n=state["n"]: saved(path) == {"n": n})
-            assert time.monotonic() - began < 2  # 0.2, on a machine that does something else too
+            assert time.monotonic() - began < 5  # 0.2, on a machine that does something else too
         eventually(lambda: state.generation >= 3)  # what is seen on disk may not be durable yet
     eventually(lambda: not background_threads())
 
