@@ -296,7 +296,6 @@ class Overwriting:
                 size = _write(self._fd, self.content + self.ending(), 0)
             else:
                 size = _write(self._fd, self.content, 0)
-                disk.write_out(self._fd)
                 size = _write(self._fd, self.ending(), size)
             disk.write_out(self._fd)
             if before.size > size:
