@@ -35,8 +35,8 @@ from . import (
     sweep,
 )
 from .exits import OF_STATE, Exit
+from .layout import COPIES, KEEP, Layout
 from .loading import Loaded
-from .slots import COPIES, KEEP, Layout
 
 
 def check(args: argparse.Namespace) -> Exit:

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 from . import durable, errors, loading, serializers
 from .integrity import not_found
+from .layout import COPIES, KEEP, Layout
 from .loading import Loaded
 from .serializers import Format
-from .slots import COPIES, KEEP, Layout, Slot
+from .slots import Slot
 from .survey import Folders
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from . import errors, integrity, loading, serializers, survey
-from .slots import COPIES, KEEP, Layout, SlotState
+from .layout import COPIES, KEEP, Layout
+from .slots import SlotState
 
 KINDS: Final = ("json", "csv", "pickle", "shelve", "dbm", "sqlitedict", "redundict")
 _SQLITE: Final = b"SQLite format 3\0"

@@ -15,8 +15,9 @@ from typing import Final
 from . import durable, errors, slots, survey
 from .errors import Fault
 from .healing import Healed
+from .layout import COPIES, KEEP, Layout, command_line, owner
 from .loading import Loaded
-from .slots import Flaw, Generation, Layout, Slot, SlotState, StoreState
+from .slots import Flaw, Generation, Slot, SlotState, StoreState
 from .survey import Folders
 
 #: Faults of a slot of which no byte was seen, from the medium or from the page cache.
@@ -98,7 +99,7 @@ def check(
     """
     path = os.path.abspath(os.fspath(path))
     if cold:
-        _forget(survey.survey(Layout.of(path, folders or slots.COPIES, slots.KEEP)))
+        _forget(survey.survey(Layout.of(path, folders or COPIES, KEEP)))
     layout, seen = survey.patiently(
         lambda: survey.discover(path, folders), lambda found: found[1], _is_healthy
     )
@@ -137,13 +138,13 @@ def not_found(path: str) -> errors.NotFoundError:
         "look at the path; a store is named without the .a0 of its slots, and its copies' folders "
         "are given with --folder"
     )
-    owner = slots.owner(path)
-    if owner and any(s.sound for s in survey.survey(Layout.of(owner, slots.COPIES, slots.KEEP))):
+    store = owner(path)
+    if store and any(s.sound for s in survey.survey(Layout.of(store, COPIES, KEEP))):
         reason = "this is a file of a store, and not its name"
-        action = slots.command_line("redundict", "check", owner)
+        action = command_line("redundict", "check", store)
     elif os.path.isfile(path):
         reason = "there is a plain file here, and no store yet"
-        action = slots.command_line("redundict", "import", path, path)
+        action = command_line("redundict", "import", path, path)
     return errors.NotFoundError(reason, path=path, action=action)
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from . import errors, slots, survey
+from .layout import Layout
 from .loading import Loaded
-from .slots import Layout, Slot, SlotState
+from .slots import Slot, SlotState
 
 
 @dataclass(slots=True)

@@ -13,7 +13,8 @@ from typing import Final
 
 from . import durable, errors, slots, survey
 from .errors import Fault
-from .slots import Flaw, Generation, Layout, Slot, SlotState, StoreState
+from .layout import Layout
+from .slots import Flaw, Generation, Slot, SlotState, StoreState
 
 #: What is wrong with a slot whose content may be there again some day.
 _AWAY: Final = {Fault.MISSING, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}

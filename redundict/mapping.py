@@ -28,9 +28,10 @@ from .decoding import Path
 from .events import Event, Teller
 from .history import RECENT
 from .integrity import Recovery, not_found, recovery_of
+from .layout import COPIES, KEEP, Layout
 from .loading import Loaded
 from .recovery import put_lost_aside
-from .slots import COPIES, KEEP, Generation, Layout
+from .slots import Generation
 from .snapshots import snapshot
 from .store import Store
 from .survey import Folders

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 
 from . import durable, errors, integrity, loading, slots, survey
 from .errors import Fault
+from .layout import Layout
 from .ledger import divergence
 from .loading import Loaded
-from .slots import Layout, Slot, SlotState
+from .slots import Slot, SlotState
 from .store import Store
 from .survey import Folders
 

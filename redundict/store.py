@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from . import errors, loading, slots, threads, trailer
 from .healing import Healed, heal, listed, not_written, settle, write
 from .history import THINNED, give_up
+from .layout import Layout
 from .ledger import Ledger
 from .loading import Loaded
 from .locking import WriterLock
-from .slots import Layout, Slot, SlotState
+from .slots import Slot, SlotState
 
 if TYPE_CHECKING:
     PayloadHash = Callable[[], hashlib._Hash]  # noqa: SLF001 - as the type stubs name it

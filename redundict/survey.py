@@ -16,7 +16,8 @@ from typing import Final, TypeVar
 
 from . import durable, errors, slots, trailer
 from .errors import Fault
-from .slots import Layout, Slot, SlotState
+from .layout import COPIES, KEEP, Layout
+from .slots import Slot, SlotState
 
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  #: Seconds between a reader's looks.
 _FRESH: Final = 1.0  #: Seconds for which what looks wrong may be a writer at work.
@@ -148,7 +149,7 @@ def discover(path: str, folders: Folders | None = None) -> tuple[Layout, list[Sl
     that a copy of which every file is gone is missed. `folders` are the copies', where they are not
     all beside `path`.
     """
-    layout = Layout.of(path, folders or slots.COPIES, slots.KEEP)
+    layout = Layout.of(path, folders or COPIES, KEEP)
     found = survey_verified(layout)
     newest = next(iter(slots.by_claim(found)), None)
     if newest is None or newest.trailer is None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from . import durable, errors, integrity, slots, survey
 from .integrity import Report
-from .slots import Layout
+from .layout import COPIES, KEEP, SLOT, Layout
 from .survey import Folders
 
 _ALONE: Final = 0.3  #: Seconds of work that are not worth another process.
@@ -96,7 +96,7 @@ def check_one(path: str, how: How) -> Checked:
 
 def size(path: str, folders: Folders | None = None) -> int:
     """Return how many bytes a check of a store is going to read, about."""
-    layout = Layout.of(path, folders or slots.COPIES, slots.KEEP)
+    layout = Layout.of(path, folders or COPIES, KEEP)
     found = 0
     for place in (layout.slot_path(c, i) for c in range(layout.copies) for i in range(layout.keep)):
         try:
@@ -141,7 +141,7 @@ def _below(folder: str) -> Iterator[str]:
         folders.sort()
         found: dict[str, int] = {}
         for name in names:
-            if match := slots.SLOT.fullmatch(name):
+            if match := SLOT.fullmatch(name):
                 found[match[1]] = found.get(match[1], 0) + 1
         for name, count in sorted(found.items()):
             path = os.path.join(parent, name)
@@ -165,7 +165,7 @@ def _refuse_unlisted(path: str) -> None:
 def _is_store(path: str, folders: Folders | None) -> bool:
     """Tell whether some slot of a store is there that has a trailer, even a bad one."""
     try:
-        seen = survey.survey(Layout.of(path, folders or slots.COPIES, slots.KEEP))
+        seen = survey.survey(Layout.of(path, folders or COPIES, KEEP))
     except (errors.RedundictError, OSError):
         return True  # the check says what is wrong
     return any(slot.sound or slot.state is slots.SlotState.DAMAGED for slot in seen)

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from redundict import durable, loading, trailer
-from redundict.slots import Layout
+from redundict.layout import Layout
 from redundict.store import Store
 
 from .disk import FOLDER, Image, SimulatedDisk

@@ -159,7 +159,7 @@ def test_show_is_exact_in_a_pipe_and_pretty_on_a_terminal(
 
 
 def _layout(path: str) -> Any:
-    return redundict.slots.Layout.of(path, 2, 2)
+    return redundict.layout.Layout.of(path, 2, 2)
 
 
 def test_show_of_csv_and_pickle_on_a_terminal(path: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from redundict import errors, locking, recovery
-from redundict.slots import Layout
+from redundict.layout import Layout
 
 from .crash import (
     COARSE,

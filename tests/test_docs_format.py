@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from redundict import durable, slots, trailer
-from redundict.slots import Layout, SlotState
+from redundict import durable, trailer
+from redundict.layout import COPIES, KEEP, LETTERS, Layout
+from redundict.slots import SlotState
 
 TEXT = (Path(__file__).parent.parent / "docs" / "format.md").read_text(encoding="utf-8")
 PAYLOAD = b'{"chat":{"width":640,"height":480}}'
@@ -158,13 +159,13 @@ def test_the_states_of_a_slot_are_the_codes() -> None:
 
 def test_the_names_of_the_files_are_the_codes() -> None:
     """The table of files is what a layout of the default size calls them."""
-    layout = Layout.of("/folder/state.json", slots.COPIES, slots.KEEP)
+    layout = Layout.of("/folder/state.json", COPIES, KEEP)
     rows = [row[1:] for row in table("Files")]
     assert rows == [
         [layout.slot_path(copy, index).rpartition("/")[2] for index in range(layout.keep)]
         for copy in range(layout.copies)
     ]
-    assert f"(`{slots.LETTERS[0]}` to `{slots.LETTERS[-1]}`)" in prose("Files")
+    assert f"(`{LETTERS[0]}` to `{LETTERS[-1]}`)" in prose("Files")
     assert f"`{layout.name}.lock`" in section("Files")
 
 

@@ -19,7 +19,7 @@ import pytest
 
 import redundict
 from redundict import durable, loading
-from redundict.slots import Layout
+from redundict.layout import Layout
 
 from . import damage
 from .conftest import stores_below

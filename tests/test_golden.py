@@ -15,7 +15,7 @@ import pytest
 
 import redundict
 from redundict import trailer
-from redundict.slots import LETTERS
+from redundict.layout import LETTERS
 
 V1 = Path(__file__).parent / "golden" / "v1"
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import redundict
 from redundict import cli, durable, loading, trailer
-from redundict.slots import Layout
+from redundict.layout import Layout
 
 from . import damage
 from .crash import on

@@ -17,6 +17,7 @@ FLOORS = [
     {"refusals"},
     {"plainjson"},
     {"trailer", "durable", "serializers", "locking", "closed", "lifetime"},
+    {"layout"},
     {"slots"},
     {"survey"},
     {"loading"},

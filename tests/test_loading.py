@@ -14,8 +14,9 @@ import pytest
 
 import redundict
 from redundict import durable, loading, slots, survey
+from redundict.layout import Layout
 from redundict.loading import Loaded
-from redundict.slots import Layout, Slot, SlotState
+from redundict.slots import Slot, SlotState
 
 from . import damage
 from .test_slots import store as seen_in

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from redundict import slots
 from redundict.errors import Fault
-from redundict.slots import Layout, Slot, SlotState, StoreState
+from redundict.layout import LETTERS, Layout
+from redundict.slots import Slot, SlotState, StoreState
 from redundict.trailer import NO_PARENT, Trailer
 
 VALID, CLAIMED, TORN = SlotState.VALID, SlotState.CLAIMED, SlotState.TORN
@@ -50,7 +51,7 @@ def store(*copies: str, keep: int = 2) -> list[Slot]:
     found = []
     for copy, line in enumerate(copies):
         for index, word in enumerate(line.split()):
-            name = f"s.{slots.LETTERS[copy]}{index}"
+            name = f"s.{LETTERS[copy]}{index}"
             found.append(_slot(word, copy, index, name, keep))
     return found
 

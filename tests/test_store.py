@@ -16,7 +16,7 @@ import pytest
 
 import redundict
 from redundict import durable
-from redundict.slots import Layout
+from redundict.layout import Layout
 from redundict.store import Store
 
 from . import damage

@@ -9,7 +9,8 @@ import pytest
 
 import redundict
 from redundict import survey
-from redundict.slots import Layout, SlotState
+from redundict.layout import Layout
+from redundict.slots import SlotState
 
 from . import damage
 

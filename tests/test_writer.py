@@ -18,7 +18,7 @@ import pytest
 
 import redundict
 from redundict import durable, loading, mapping, writer
-from redundict.slots import Layout
+from redundict.layout import Layout
 from redundict.store import Store
 from redundict.writer import Writer
 
