@@ -1,0 +1,170 @@
+"""`healing`: what is written is not trusted before it is durable; the survivor is made whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+import redundict
+from redundict import durable
+
+from . import damage
+from .test_store import writer
+
+
+def test_the_last_slot_of_a_copy_that_holds_the_newest_is_not_written_to(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files were swapped in copy A, and B's cannot follow: B keeps what it has."""
+
+    class NoB1(durable.Disk):
+        def open_write(self, path: str) -> int:
+            if path.endswith(".b1"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return super().open_write(path)
+
+    one = writer(path)
+    for number in (1, 2, 3):
+        one.commit(b"%d" % number, "json")
+    for old, new in ((".a0", ".x"), (".a1", ".a0"), (".x", ".a1")):
+        os.rename(path + old, path + new)
+    newest = damage.read(path + ".b0")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NoB1())
+        two = writer(path)
+        with pytest.warns(redundict.RedundancyWarning, match="the only slot of its copy"):
+            assert two.commit(b"4", "json") == 4
+        assert damage.read(path + ".b0") == newest
+    for number in (5, 6):
+        two.commit(b"%d" % number, "json")
+
+
+def test_a_failed_copy_is_warned_of_and_tried_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One durable copy is a commit; the other is healed as soon as it can be, by a bare sync."""
+
+    class NoSpaceOnB(durable.Disk):
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            if ".b" in os.readlink(f"/proc/self/fd/{fd}"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(fd, data, offset)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("needs /proc")
+    with redundict.open(path) as state:
+        state["n"] = 1
+        state.sync()
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "disk", NoSpaceOnB())
+            state["n"] = 2
+            with pytest.warns(redundict.RedundancyWarning, match="No space left") as caught:
+                assert state.sync() == 2
+            assert caught[0].filename == __file__
+            assert damage.read(path + ".a1") != damage.read(path + ".b1")
+        assert state.sync() == 2
+    assert damage.read(path + ".a1") == damage.read(path + ".b1")
+
+
+class NotSynced(durable.Disk):
+    """A disk of which the files with some names cannot be synced."""
+
+    def __init__(self, *endings: str) -> None:
+        self.endings = endings
+        self.paths: dict[int, str] = {}
+
+    def open_write(self, path: str) -> int:
+        fd = super().open_write(path)
+        self.paths[fd] = path
+        return fd
+
+    def sync_data(self, fd: int) -> None:
+        self.sync_all(fd)
+
+    def sync_all(self, fd: int) -> None:
+        if self.paths.get(fd, "").endswith(self.endings):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync_all(fd)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_commit_that_failed_is_no_generation_however_whole_it_looks(
+    path: str, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    """The one before stands, for who opens anew too; the slot is the next victim."""
+    one = writer(path)
+    for number in (1, 2):
+        one.commit(b"%d" % number, "json")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NotSynced(".a0", ".b0"))
+        for _ in range(2):
+            with pytest.raises(redundict.CommitError, match="generation 2 stands"):
+                one.commit(b"3", "json")
+    if anew:
+        one = one.again()
+        assert one.open()[0].payload == b"2"
+    assert one.commit(b"4", "json") == 5
+    assert [generation.number for generation in redundict.check(path).generations] == [5, 2]
+
+
+def test_a_copy_that_cannot_be_settled_is_told_of(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync that has nothing new to write says that one copy is not known to be durable."""
+    writer(path).commit(b"1", "json")
+    two = writer(path)  # the first one was killed
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NotSynced(".b0"))
+        for _ in range(2):
+            with pytest.warns(redundict.RedundancyWarning, match=r"state\.json\.b0"):
+                assert two.commit(b"1", "json") == 1
+    assert two.commit(b"1", "json") == 1
+
+
+@pytest.mark.parametrize("rotten", ["a", "b"])
+def test_what_rots_between_opening_and_the_first_commit_is_not_passed_on(
+    path: str, rotten: str
+) -> None:
+    """Each byte that is written onto itself, or onto a sibling, has verified just before."""
+    writer(path).commit(b"1", "json")
+    two = writer(path)  # the first one was killed, so that this one has to settle its generation
+    damage.flip(f"{path}.{rotten}0", 0)
+    assert two.commit(b"2", "json") == 2
+    assert damage.read(path + ".a0") == damage.read(path + ".b0")
+    assert [len(held.slots) for held in redundict.check(path).generations] == [2, 2]
+
+
+def test_what_a_failed_sync_left_is_not_trusted_however_often_it_is_looked_at(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads as whole, as one of our own, and stays distrusted until it is written again."""
+
+    class Failing(durable.Disk):
+        fails_to_sync, closed = True, ""
+
+        def open_write(self, path: str) -> int:
+            if path == self.closed:
+                raise PermissionError(errno.EACCES, "no")
+            return super().open_write(path)
+
+        def sync_data(self, fd: int) -> None:
+            if self.fails_to_sync:
+                raise OSError(errno.EIO, "no")
+
+    store, disk = writer(path), Failing()
+    while len(store.ledger.known) < 8:
+        store.commit(b"%d" % store.generation, "json")
+    monkeypatch.setattr(durable, "disk", disk)
+    with pytest.raises(redundict.CommitError):
+        store.commit(b"failed", "json")
+    (left,) = [p for p, at in store.ledger.places.items() if at.distrusted and ".b" in p]
+    disk.fails_to_sync, disk.closed = False, left
+    with pytest.warns(redundict.RedundancyWarning):
+        store.commit(b"in one copy", "json")
+    assert b"failed" in damage.read(left)
+    store.ledger.look_again(store.generation)
+    assert store.ledger.places[left].distrusted
+    disk.closed = ""
+    store.commit(b"in both", "json")
