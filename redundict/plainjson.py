@@ -51,6 +51,9 @@ class JsonFormat:
 
     name = "json"
 
+    def __init__(self) -> None:
+        self._is_ascii = True  # whatever was encoded until now
+
     def encode(self, state: State) -> bytes:
         """Return the payload; raise `UnstorableError` if it would not decode to an equal state."""
         if (orjson := _orjson()) and _is_plain(state, finite=True):
@@ -62,10 +65,20 @@ class JsonFormat:
             refuse_first(state, self.name, _objection)
         try:
             # What is plain does not contain itself: to look for that costs a fifth of the time.
-            return _dump(state, check_circular=not is_plain)
+            return self._dump(state, check_circular=not is_plain)
         except (TypeError, ValueError, RecursionError) as error:  # a type may say that it is str
             refuse_first(state, self.name, _objection)
             raise unstorable(ROOT, f"{error}", self.name) from error
+
+    def _dump(self, state: State, *, check_circular: bool) -> bytes:
+        if self._is_ascii:
+            # Up to a fifth faster; and where nothing had to be escaped, it is the same text.
+            text = _encoder(check_circular=check_circular, ensure_ascii=True).encode(state)
+            if "\\u" not in text:
+                return text.encode()
+            self._is_ascii = False
+            del text  # which may be large
+        return _dump(state, check_circular=check_circular)
 
     def decode(self, payload: bytes) -> State:
         """Return the state; raise `FormatError` if the payload is not JSON, or no object."""

@@ -105,6 +105,29 @@ def test_what_either_encodes_both_decode(state: dict[str, Any]) -> None:
                 assert same(FORMAT.decode(payload), state)
 
 
+@hypothesis.given(st.lists(states, min_size=1))
+def test_what_was_encoded_before_makes_no_difference(history: list[dict[str, Any]]) -> None:
+    """A format remembers what is faster, and writes the same bytes: text that stays readable."""
+    before = plainjson.JsonFormat()
+    with using(None):
+        for state in history:
+            payload = outcome(lambda state=state: before.encode(state))
+            assert payload == outcome(lambda state=state: plainjson.JsonFormat().encode(state))
+            if isinstance(payload, bytes) and not has_surrogates(state):
+                assert (
+                    payload == json.dumps(state, ensure_ascii=False, separators=(",", ":")).encode()
+                )
+
+
+def has_surrogates(state: dict[str, Any]) -> bool:
+    """Tell whether there is text that has no UTF-8."""
+    try:
+        json.dumps(state, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 @hypothesis.given(states, st.data())
 def test_both_refuse_the_same_item(state: dict[str, Any], data: st.DataObject) -> None:
     """Whatever JSON cannot give back is refused with its path, whoever encodes."""
