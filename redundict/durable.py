@@ -179,17 +179,12 @@ class Disk:
         """
         if self._seconds > _WORTH_A_THREAD and len(files) > 1:
             return side_by_side([functools.partial(self._overwrite, file) for file in files])
-        try:
-            errors = [error_of(file.write) for file in files]
-            for n, file in reversed(list(enumerate(files))):
-                began = time.perf_counter()
-                errors[n] = errors[n] or error_of(file.sync)
-            if len(files) > 1 and not files[0].sync_size:
-                self._seconds = time.perf_counter() - began
-        except BaseException:
-            for file in files:
-                file.close()
-            raise
+        errors = [error_of(file.write) for file in files]
+        for n, file in reversed(list(enumerate(files))):
+            began = time.perf_counter()
+            errors[n] = errors[n] or error_of(file.sync)
+        if len(files) > 1 and not files[0].sync_size:
+            self._seconds = time.perf_counter() - began
         return errors
 
     def _overwrite(self, file: Overwriting) -> None:
@@ -267,7 +262,7 @@ class Overwriting:
     `path` + ``.new`` that means nothing.
 
     Until `sync` has returned, the file may hold anything, and what a read of it sees need not be on
-    the medium. `write` and `sync` close the file if they raise.
+    the medium. `close` has to follow, whatever the others raise.
     """
 
     path: str
@@ -287,32 +282,24 @@ class Overwriting:
         self._name = self.path + ".new" if self.afresh else self.path
         self._fd, before = _open_or_create(self._name, 0o666 if wanted is None else wanted)
         created = before is None
-        try:
-            before = before or disk.stat(self._fd)
-            if (created or wanted == self.mode) and wanted not in (None, before.mode):
-                disk.chmod(self._fd, wanted)
-            # One call is cheaper than two; of a large state, another copy in memory is not.
-            if len(self.content) < _LARGE:
-                size = _write(self._fd, self.content + self.ending(), 0)
-            else:
-                size = _write(self._fd, self.content, 0)
-                size = _write(self._fd, self.ending(), size)
-            disk.write_out(self._fd)
-            if before.size > size:
-                disk.truncate(self._fd, size)
-        except BaseException:
-            self.close()
-            raise
+        before = before or disk.stat(self._fd)
+        if (created or wanted == self.mode) and wanted not in (None, before.mode):
+            disk.chmod(self._fd, wanted)
+        # One call is cheaper than two; of a large state, another copy in memory is not.
+        if len(self.content) < _LARGE:
+            size = _write(self._fd, self.content + self.ending(), 0)
+        else:
+            size = _write(self._fd, self.content, 0)
+            size = _write(self._fd, self.ending(), size)
+        disk.write_out(self._fd)
+        if before.size > size:
+            disk.truncate(self._fd, size)
         self.sync_name |= created or self.afresh
         self.sync_size |= not before.size == size <= before.allocated
 
     def sync(self) -> None:
-        """Make it durable, and close it."""
-        try:
-            (disk.sync_all if self.sync_size else disk.sync_data)(self._fd)
-        except BaseException:
-            self.close()
-            raise
+        """Make it durable."""
+        (disk.sync_all if self.sync_size else disk.sync_data)(self._fd)
         fd, self._fd = self._fd, -1
         disk.close(fd)  # NFS reports a failed write here
         if self.afresh:
@@ -321,7 +308,7 @@ class Overwriting:
             disk.sync_directory(os.path.dirname(self.path))
 
     def close(self) -> None:
-        """Give it up, if it is open: what it holds now is anybody's guess."""
+        """Close it, if it is open still: what it holds then is anybody's guess."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             _close_quietly(fd)
@@ -329,7 +316,11 @@ class Overwriting:
 
 def overwrite_all(files: Sequence[Overwriting]) -> dict[str, Exception]:
     """Write and sync each file; return what went wrong, by path. The others are durable."""
-    errors = disk.overwrite_all(files)
+    try:
+        errors = disk.overwrite_all(files)
+    finally:
+        for file in files:
+            file.close()
     return {file.path: error for file, error in zip(files, errors, strict=True) if error}
 
 
