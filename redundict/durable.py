@@ -10,14 +10,14 @@ Sources: open(2), fsync(2), rename(2); fcntl(2) of macOS for F_FULLFSYNC.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
-import functools
 import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -58,12 +58,13 @@ class Content(NamedTuple):
 _LARGE: Final = 1 << 16  #: Bytes.
 #: Seconds that a flush takes where two that meet are worth a thread.
 _WORTH_A_THREAD: Final = 0.001
+_TIMES: Final = 100  #: Before it is asked again whether they are.
 
 
 class Disk:
     """The system calls that a store makes, one method each: the seam of every fault test."""
 
-    _seconds = 0.0  # how long the flush took that should have had nothing left to do
+    _together = 0  # how many times more files are flushed at the same time
 
     _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a FIFO at a slot's name must not block
     _WRITE = os.O_RDWR | getattr(os, "O_NONBLOCK", 0)
@@ -125,7 +126,7 @@ class Disk:
             os.fchmod(fd, mode)
 
     def write_out(self, fd: int) -> None:
-        """Begin to write content to the medium, and wait for nothing: a hint."""
+        """Begin to write content to the medium, and do not wait until it is there: a hint."""
         # Linux begins to write what is dirty (Kerrisk, The Linux Programming Interface, 13.5).
         if hasattr(os, "posix_fadvise"):
             with contextlib.suppress(OSError):
@@ -172,26 +173,31 @@ class Disk:
     def overwrite_all(self, files: Sequence[Overwriting]) -> list[Exception | None]:
         """Write and sync the files; return what failed.
 
-        All are on their way to the medium before the first is waited for, and that is the last:
-        once it is there, so are the others, and its flush leaves nothing to do for theirs. Where
-        theirs take long even so (on another medium, or if a flush always does), they are made at
-        the same time from then on: like one with several queues, and no slower with one.
+        All are written before the first is synced, and that is the last: once it is there, so are
+        the others, which `write_out` sent before it, and its flush leaves nothing to do for theirs.
+        Where theirs take long even so (on another medium, or if a flush always does), they are made
+        at the same time for a while: like one with several queues, and no slower with one.
         """
-        if self._seconds > _WORTH_A_THREAD and len(files) > 1:
-            return side_by_side([functools.partial(self._overwrite, file) for file in files])
-        errors = [error_of(file.write) for file in files]
-        for n, file in reversed(list(enumerate(files))):
-            began = time.perf_counter()
-            errors[n] = errors[n] or error_of(file.sync)
-        if len(files) > 1 and not files[0].sync_size:
-            self._seconds = time.perf_counter() - began
+        if self._together and len(files) > 1:
+            self._together -= 1
+            return side_by_side([file.overwrite for file in files])
+        try:
+            errors = [error_of(file.write) for file in files]
+            for n, file in reversed(list(enumerate(files))):
+                began = time.perf_counter()
+                errors[n] = errors[n] or error_of(file.sync)
+                took = time.perf_counter() - began
+        finally:
+            for file in files:
+                file.close()
+        if len(files) > 1 and not files[0].sync_size and took > _WORTH_A_THREAD:
+            self._together = _TIMES
+        for n, file in enumerate(files):
+            if (
+                getattr(errors[n], "errno", None) in EXHAUSTED
+            ):  # by the others, which are closed now
+                errors[n] = error_of(file.overwrite)
         return errors
-
-    def _overwrite(self, file: Overwriting) -> None:
-        began = time.perf_counter()
-        file.write()
-        file.sync()
-        self._seconds = time.perf_counter() - began
 
     def forget(self, fd: int) -> None:
         """Drop what the page cache holds of a file and has written: a read asks the medium."""
@@ -253,7 +259,7 @@ def read_plain(path: str) -> bytes | None:
 class Overwriting:
     """A file that is to hold `content` and `ending()`, durably; it is created if it is absent.
 
-    `ending` is called once the content is on its way, by as many threads as there are files.
+    `ending` is called once a large content is on its way, by as many threads as there are files.
     `mode` (permission bits) is set before any content is there; without it, `mode_if_new` is, on a
     file that is created; without both, the umask decides. `sync_size` and `sync_name` may be False
     where the file's size and allocation, and its name, are known to be on the medium already; what
@@ -262,7 +268,7 @@ class Overwriting:
     `path` + ``.new`` that means nothing.
 
     Until `sync` has returned, the file may hold anything, and what a read of it sees need not be on
-    the medium. `close` has to follow, whatever the others raise.
+    the medium. `close` has to follow, whatever `write` and `sync` raise; `overwrite` is all of it.
     """
 
     path: str
@@ -275,6 +281,25 @@ class Overwriting:
     afresh: bool = False
     _name: str = ""  # what it is called meanwhile
     _fd: int = -1
+    _guard: Any = field(default_factory=_thread.allocate_lock)
+    _is_given_up: bool = False
+
+    def overwrite(self) -> None:
+        """Write it, make it durable and close it, in whichever thread; unless it was given up."""
+        with self._guard:
+            if self._is_given_up:
+                raise OSError(errno.ECANCELED, "an interrupted commit")
+            try:
+                self.write()
+                self.sync()
+            finally:
+                self.close()
+
+    def give_up(self) -> None:
+        """Return once no thread writes it, nor will: an interrupt may have left one at it."""
+        self._is_given_up = True
+        with self._guard:
+            pass
 
     def write(self) -> None:
         """Write the content and the ending."""
@@ -316,11 +341,7 @@ class Overwriting:
 
 def overwrite_all(files: Sequence[Overwriting]) -> dict[str, Exception]:
     """Write and sync each file; return what went wrong, by path. The others are durable."""
-    try:
-        errors = disk.overwrite_all(files)
-    finally:
-        for file in files:
-            file.close()
+    errors = disk.overwrite_all(files)
     return {file.path: error for file, error in zip(files, errors, strict=True) if error}
 
 

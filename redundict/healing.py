@@ -57,21 +57,21 @@ def write(
         if refusal := _refusal(ledger, place.slot, survivor):
             failures[place.slot.path] = refusal
             continue
-        files.append(
-            durable.Overwriting(
-                place.slot.path,
-                content,
-                ending,
-                mode=ledger.mode,
-                mode_if_new=survivor.mode if survivor else None,
-                sync_size=not place.sized,
-                sync_name=not place.named,
-                afresh=afresh,
-            )
+        place.writing = durable.Overwriting(
+            place.slot.path,
+            content,
+            ending,
+            mode=ledger.mode,
+            mode_if_new=survivor.mode if survivor else None,
+            sync_size=not place.sized,
+            sync_name=not place.named,
+            afresh=afresh,
         )
+        files.append(place.writing)
         place.distrust()
     failures |= durable.overwrite_all(files)
     for place in places:
+        place.writing = None
         if place.slot.path not in failures:
             place.settle(slots.written(place.slot, seal()[0]))
     return failures
@@ -151,7 +151,7 @@ def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | Non
 def not_written(
     ledger: Ledger, failures: Failures, survivor: Slot | None, generation: int | None = None
 ) -> errors.CommitError:
-    """Return the error for a generation, the survivor by default, that no copy took."""
+    """Return the error for a generation, the survivor by default, that is durable in no copy."""
     stands = survivor.generation if survivor else 0
     return errors.CommitError(
         f"no copy could be written ({listed(failures)})",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from . import errors, slots, survey
+from . import durable, errors, slots, survey
 from .layout import Layout
 from .loading import Loaded
 from .slots import Slot, SlotState
@@ -26,6 +26,7 @@ class Place:
     sized: bool = False  #: So are its size and allocation.
     named: bool = False  #: So is its name.
     distrusted: bool = False  #: A write to it was not completed, whatever it looks like.
+    writing: durable.Overwriting | None = None  #: What has not returned, for all that is known.
 
     def distrust(self) -> None:
         """Take the slot for torn, whatever a look at it says, until it has been written whole."""
@@ -48,7 +49,7 @@ class Ledger:
         self.mode = mode  #: Permission bits of the slots; None: those that they have.
         self.places: dict[str, Place] = {}
         self._paths: dict[int, list[str]] = {}  # by index, one in each copy
-        self.known: set[str] = set()  #: Digests that were there on opening, or are our own.
+        self.known: set[str] = set()  #: Digests that were seen in a slot, or are our own.
         self._beyond: list[Slot] = []  # where another writer, who keeps more, may add a slot
 
     def again(self) -> Ledger:
@@ -56,10 +57,18 @@ class Ledger:
 
         And whose it is: what was written there and not synced may look whole, and is no conflict.
         """
+        self.stop_writing()
         anew = Ledger(self.layout, self.mode)
         anew.places = {path: replace(p) for path, p in self.places.items() if p.distrusted}
         anew.known = set(self.known) if anew.places else set()
         return anew
+
+    def stop_writing(self) -> None:
+        """Let nothing be written any more that an interrupted commit left to a thread."""
+        for place in self.places.values():
+            if place.writing:
+                place.writing.give_up()
+                place.writing = None
 
     def doubt(self, other: Ledger) -> None:
         """Distrust what another ledger of this store, that is given up, came to distrust."""
@@ -68,14 +77,9 @@ class Ledger:
                 self.places[path].distrust()
 
     def forget_overwritten(self) -> None:
-        """Forget the digests that no slot holds any more: what is older is never a conflict.
-
-        Not before there are some, and not while a slot is distrusted, which may hold, whole to look
-        at, what was never durable.
-        """
-        few = len(self.known) <= 2 * len(self.places)
-        if few or any(place.distrusted for place in self.places.values()):
-            return
+        """Forget the digests that no slot holds any more: what is older is never a conflict."""
+        if any(place.distrusted for place in self.places.values()):
+            return  # which may hold, whole to look at, what was never durable
         self.known = {slot.trailer.digest for slot in self.slots() if slot.trailer and slot.sound}
 
     def unsettle(self) -> None:
@@ -169,8 +173,10 @@ class Ledger:
                 continue
             now, place = survey.look(was), self.places.get(was.path)
             if now.trailer and now.state is SlotState.CLAIMED:
-                is_ours = place and place.distrusted and now.trailer.digest in self.known
-                if was.holds(now) or is_ours:
+                if place and place.distrusted and now.trailer.digest in self.known:
+                    place.distrust()  # as before, even if it could not be read meanwhile
+                    continue
+                if was.holds(now):
                     continue
                 now, _ = survey.verify(now)
             is_unknown = now.trailer and now.sound and now.trailer.digest not in self.known

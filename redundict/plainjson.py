@@ -40,7 +40,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None)}) | _CONTAINERS
 _DOUBT: Final[list[Any]] = [()]  #: In the place of values that may not be plain: one that is not.
 _MANY: Final = 512  #: Values that are looked at together: few enough for the processor's caches.
 _MANY_INSIDE: Final = 32 * _MANY  #: Values of several containers that are listed together: 128 KB.
-_ENOUGH: Final = 64  #: From so many values on, it pays to bring together what is of one type.
+_ENOUGH: Final = 64  #: From so many containers on, it pays to bring together what is of one type.
 _MAY_HIDE: Final = sys.version_info >= (3, 13)  #: An object's dict may, from the collector.
 _DIGITS: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG: Final = b"0" * 19  #: From so many digits on, an integer may need more than 64 bits.
@@ -72,7 +72,7 @@ class JsonFormat:
 
     def _dump(self, state: State, *, check_circular: bool) -> bytes:
         if self._is_ascii:
-            # Up to a fifth faster; and where nothing had to be escaped, it is the same text.
+            # Up to a fifth faster; and where nothing had to become a \\u, it is the same text.
             text = _encoder(check_circular=check_circular, ensure_ascii=True).encode(state)
             if "\\u" not in text:
                 return text.encode()

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from . import errors, loading, slots, threads, trailer
-from .healing import Healed, heal, listed, not_written, settle, write
+from .healing import Failures, Healed, heal, listed, not_written, settle, write
 from .history import THINNED, give_up
 from .layout import Layout
 from .ledger import Ledger
@@ -194,6 +194,7 @@ class Store:
 
     def release(self) -> None:
         """Let go of the lock, with a note of what is known to be on the medium."""
+        self.ledger.stop_writing()
         settled = ""
         with contextlib.suppress(errors.RedundictError):  # the note is a help, the lock a promise
             survivor = self.ledger.survivor()
@@ -234,6 +235,7 @@ class Store:
             raise self.busy()
         self._busy = True
         try:
+            self.ledger.stop_writing()
             yield
         finally:
             self._busy = False
@@ -264,7 +266,7 @@ class Store:
 
     # --- what is told
 
-    def _warn(self, failures: dict[str, Exception]) -> None:
+    def _warn(self, failures: Failures) -> None:
         if failures:
             self._degraded(
                 f"{self.layout.path}: generation {self.generation} is durable, but not in every "

@@ -110,6 +110,7 @@ class SimulatedDisk:
     #: it, and after which of its steps. All of these together are every state that two threads can
     #: reach, since nothing but the sync of a folder has an effect on another file.
     overlap: tuple[int, int] | None = None
+    _together = 0
     least_sector = 0  #: Bytes; where so much is volatile at once that there are too many states.
 
     def __init__(self, image: Image = (), sector: int = 1024) -> None:
@@ -221,20 +222,19 @@ class SimulatedDisk:
         self.on_step(self)
 
     def overwrite_all(self, files: Sequence[durable.Overwriting]) -> list[Exception | None]:
-        """One file after the other; or with an `overlap`, one in the middle of the other."""
+        """In the order of the product; or with an `overlap`, one in the middle of the others."""
+        if self.overlap is None or len(files) == 1:
+            return durable.Disk.overwrite_all(self, files)  # type: ignore[arg-type] # ducks suffice
         errors: dict[int, Exception | None] = {}
 
         def whole(numbers: Sequence[int]) -> None:
             for n in numbers:
-                errors[n] = error_of(files[n].write) or error_of(files[n].sync)
+                errors[n] = error_of(files[n].overwrite)
 
         numbers = list(range(len(files)))
-        if self.overlap is None or len(files) == 1:
-            whole(numbers)
-        else:
-            outer, step = self.overlap
-            others = numbers[:outer] + numbers[outer + 1 :]
-            self._after(step, lambda: whole(others), lambda: whole([outer]))
+        outer, step = self.overlap
+        others = numbers[:outer] + numbers[outer + 1 :]
+        self._after(step, lambda: whole(others), lambda: whole([outer]))
         return [errors[n] for n in numbers]
 
     def _after(self, step: int, interrupt: Callable[[], None], act: Callable[[], None]) -> None:

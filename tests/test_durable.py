@@ -222,3 +222,27 @@ def test_an_interrupt_between_two_files_leaves_neither_open(
     with pytest.raises(KeyboardInterrupt):
         durable.overwrite_all([durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)])
     assert not is_open
+
+
+def test_files_for_which_no_descriptor_is_left_are_written_when_the_others_are_closed(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that has used up all but one loses no copy for it."""
+
+    class OneLeft(durable.Disk):
+        is_open = 0
+
+        def create(self, path: str, mode: int) -> int:
+            if self.is_open:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            self.is_open += 1
+            return super().create(path, mode)
+
+        def close(self, fd: int) -> None:
+            super().close(fd)
+            self.is_open -= 1
+
+    monkeypatch.setattr(durable, "disk", OneLeft())
+    files = [durable.Overwriting(f"{path}.{n}", b"x") for n in range(3)]
+    assert durable.overwrite_all(files) == {}
+    assert [damage.read(file.path) for file in files] == [b"x"] * 3

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import dis
 import errno
+import itertools
 import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 import pytest
 
 import redundict
-from redundict import durable
+from redundict import durable, threads
 
 from . import damage
 from .test_store import writer
@@ -154,8 +164,8 @@ def test_what_a_failed_sync_left_is_not_trusted_however_often_it_is_looked_at(
                 raise OSError(errno.EIO, "no")
 
     store, disk = writer(path), Failing()
-    while len(store.ledger.known) < 8:
-        store.commit(b"%d" % store.generation, "json")
+    for number in (1, 2):
+        store.commit(b"%d" % number, "json")
     monkeypatch.setattr(durable, "disk", disk)
     with pytest.raises(redundict.CommitError):
         store.commit(b"failed", "json")
@@ -168,3 +178,84 @@ def test_what_a_failed_sync_left_is_not_trusted_however_often_it_is_looked_at(
     assert store.ledger.places[left].distrusted
     disk.closed = ""
     store.commit(b"in both", "json")
+
+
+def test_a_slot_that_failed_and_was_denied_for_a_moment_is_written_again(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it could not be read between two commits is over once it can be read."""
+
+    class Denied(durable.Disk):
+        def open_read(self, path: str) -> int:
+            if path.endswith(".b0"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return super().open_read(path)
+
+    store = writer(path)
+    for number in (1, 2):
+        store.commit(b"%d" % number, "json")
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "disk", NotSynced(".b0"))
+        with pytest.warns(redundict.RedundancyWarning):
+            store.commit(b"3", "json")
+        patch.setattr(durable, "disk", Denied())
+        store.commit(b"4", "json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in (5, 6):
+            store.commit(b"%d" % number, "json")
+
+
+def test_a_program_that_is_interrupted_anywhere_in_a_commit_writes_nothing_after_the_next(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever Ctrl-C comes: no helper that it left behind undoes what comes then."""
+
+    class Slow(durable.Disk):
+        _together = 10**9
+
+        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+            if threading.get_ident() != threading.main_thread().ident:
+                time.sleep(0.002)
+            return super().write(fd, data, offset)
+
+    monkeypatch.setattr(durable, "disk", Slow())
+    store = writer(path)
+    for where in itertools.count(1):
+        with interrupted_at(where) as was_interrupted, contextlib.suppress(KeyboardInterrupt):
+            store.commit(b"interrupted %d" % where, "json")
+        number = store.commit(b"whole %d" % where, "json")
+        if not was_interrupted():
+            break
+        newest, *_ = redundict.check(path).generations
+        assert (newest.number, len(newest.slots)) == (number, 2)
+    assert where > 20
+
+
+@contextlib.contextmanager
+def interrupted_at(where: int) -> Iterator[Callable[[], bool]]:
+    """Raise `KeyboardInterrupt` at the n-th place in `threads` at which Python looks for signals.
+
+    That is after a call, at the beginning of a function and at a jump back. Yields what tells
+    whether it came to that.
+    """
+    left, last = where, dict[FrameType, str]()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename != threads.__file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= last.get(frame, "").startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if left == 0:
+            left = -1
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield lambda: left < 0
+    finally:
+        sys.settrace(None)

@@ -223,3 +223,22 @@ def test_every_increment_that_returned_is_counted_whoever_is_killed(path: str) -
         returned += len(out)
     assert returned <= redundict.load(path)["n"] <= returned + kills
     assert returned >= 100
+
+
+def test_an_older_state_that_was_restored_under_a_store_is_a_change(path: str) -> None:
+    """What was there once and is no longer what was last is not known any more, however recent."""
+    with redundict.open(path, shared=True) as state:
+        for number in range(6):
+            state["n"] = number
+            state.sync()
+            if number == 2:
+                backup = {slot: damage.read(slot) for slot in map(path.__add__, SLOTS)}
+        assert not state.changed()
+        for slot, content in backup.items():
+            damage.overwrite(slot, content)
+        assert state.changed()
+        state.reload()
+        assert state == {"n": 2}
+
+
+SLOTS = (".a0", ".a1", ".b0", ".b1")

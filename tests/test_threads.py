@@ -155,12 +155,18 @@ def test_two_copies_are_flushed_at_once_where_a_flush_is_slow(
     disk = Slow()
     monkeypatch.setattr(durable, "disk", disk)
     monkeypatch.setattr(durable, "_WORTH_A_THREAD", 0.002)
+    monkeypatch.setattr(durable, "_TIMES", 2)
     overwrite_two(path)  # new files are slower than any later ones
-    assert disk._seconds == 0.0
+    assert not disk._together
     overwrite_two(path)
+    assert disk._together == 2
     disk.barrier = threading.Barrier(2, timeout=10)
-    overwrite_two(path)
+    for _ in range(2):
+        overwrite_two(path)
     assert not disk.barrier.broken
+    disk.barrier = None  # it is asked again, one after the other, whether it pays still
+    overwrite_two(path)
+    assert disk._together == 2
 
 
 def test_one_after_the_other_where_only_the_first_flush_is_slow(
