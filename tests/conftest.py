@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,11 @@ hypothesis.settings.register_profile("brief", deadline=None, max_examples=25)  #
 hypothesis.settings.load_profile("suite")
 
 _SLOT = re.compile(r"(.+)\.[a-z]\d+")
+
+
+def pytest_sessionstart() -> None:
+    """Let Ctrl-C be heard, which tests send: what a shell runs in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
