@@ -10,11 +10,11 @@ Sources: open(2), fsync(2), rename(2); fcntl(2) of macOS for F_FULLFSYNC.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -281,7 +281,7 @@ class Overwriting:
     afresh: bool = False
     _name: str = ""  # what it is called meanwhile
     _fd: int = -1
-    _guard: Any = field(default_factory=_thread.allocate_lock)
+    _guard: Any = field(default_factory=threading.RLock)  # what interrupts a write may give it up
     _is_given_up: bool = False
 
     def overwrite(self) -> None:
