@@ -178,9 +178,17 @@ class Disk:
         Where theirs take long even so (on another medium, or if a flush always does), they are made
         at the same time for a while: like one with several queues, and no slower with one.
         """
-        if self._together and len(files) > 1:
+        if self._together > 0 and len(files) > 1:
             self._together -= 1
-            return side_by_side([file.overwrite for file in files])
+            errors = side_by_side([file.overwrite for file in files])
+        else:
+            errors = self._overwrite_in_turn(files)
+        for n, file in enumerate(files):
+            if getattr(errors[n], "errno", None) in EXHAUSTED:
+                errors[n] = error_of(file.overwrite)  # the others are closed now
+        return errors
+
+    def _overwrite_in_turn(self, files: Sequence[Overwriting]) -> list[Exception | None]:
         try:
             errors = [error_of(file.write) for file in files]
             for n, file in reversed(list(enumerate(files))):
@@ -192,11 +200,6 @@ class Disk:
                 file.close()
         if len(files) > 1 and not files[0].sync_size and took > _WORTH_A_THREAD:
             self._together = _TIMES
-        for n, file in enumerate(files):
-            if (
-                getattr(errors[n], "errno", None) in EXHAUSTED
-            ):  # by the others, which are closed now
-                errors[n] = error_of(file.overwrite)
         return errors
 
     def forget(self, fd: int) -> None:
@@ -281,7 +284,8 @@ class Overwriting:
     afresh: bool = False
     _name: str = ""  # what it is called meanwhile
     _fd: int = -1
-    _guard: Any = field(default_factory=threading.RLock)  # what interrupts a write may give it up
+    # A signal handler, which interrupts a write, may give it up in its own thread.
+    _guard: Any = field(default_factory=threading.RLock, repr=False, compare=False)
     _is_given_up: bool = False
 
     def overwrite(self) -> None:

@@ -15,6 +15,7 @@ from . import durable, errors, slots, survey
 from .layout import Layout
 from .loading import Loaded
 from .slots import Slot, SlotState
+from .threads import wait_for
 
 
 @dataclass(slots=True)
@@ -57,7 +58,6 @@ class Ledger:
 
         And whose it is: what was written there and not synced may look whole, and is no conflict.
         """
-        self.stop_writing()
         anew = Ledger(self.layout, self.mode)
         anew.places = {path: replace(p) for path, p in self.places.items() if p.distrusted}
         anew.known = set(self.known) if anew.places else set()
@@ -65,10 +65,10 @@ class Ledger:
 
     def stop_writing(self) -> None:
         """Let nothing be written any more that an interrupted commit left to a thread."""
-        for place in self.places.values():
-            if place.writing:
-                place.writing.give_up()
-                place.writing = None
+        places = [place for place in self.places.values() if place.writing]
+        wait_for([place.writing.give_up for place in places if place.writing])
+        for place in places:
+            place.writing = None
 
     def doubt(self, other: Ledger) -> None:
         """Distrust what another ledger of this store, that is given up, came to distrust."""

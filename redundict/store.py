@@ -66,6 +66,7 @@ class Store:
 
     def again(self) -> Store:
         """Return a store to be opened anew in this one's place, with what must not be forgotten."""
+        self._stop_writing()
         anew = Store(self.layout, mode=self.ledger.mode, degraded=self._degraded)
         anew.lock, anew._number = self.lock, self._number
         anew._started = self._started
@@ -174,7 +175,7 @@ class Store:
         return last.digest == payload_hash().digest()
 
     def knows(self, digest: str) -> bool:
-        """Tell whether a generation was there on opening, or is this process's own."""
+        """Tell whether a generation was seen in a slot that holds it still, or is our own."""
         return digest == self.digest or digest in self.ledger.known
 
     def holds(self, payload: bytes, format: str) -> bool:
@@ -194,17 +195,18 @@ class Store:
 
     def release(self) -> None:
         """Let go of the lock, with a note of what is known to be on the medium."""
-        self.ledger.stop_writing()
         settled = ""
-        with contextlib.suppress(errors.RedundictError):  # the note is a help, the lock a promise
-            survivor = self.ledger.survivor()
-            holders = [
-                p for p in self.ledger.places.values() if survivor and p.slot.holds(survivor)
-            ]
-            # A copy that is not ours now, and that nobody synced, may be ours to the next holder.
-            if self.ledger.is_complete(survivor) and all(place.settled for place in holders):
-                settled = self.ledger.note()
-        self.lock.release(settled)
+        try:
+            self._stop_writing()
+            with contextlib.suppress(errors.RedundictError):  # the note helps, the lock is promised
+                survivor = self.ledger.survivor()
+                places = self.ledger.places.values()
+                holders = [p for p in places if survivor and p.slot.holds(survivor)]
+                # A copy that is not ours now, and that nobody synced, may be the next holder's.
+                if self.ledger.is_complete(survivor) and all(place.settled for place in holders):
+                    settled = self.ledger.note()
+        finally:
+            self.lock.release(settled)
 
     def busy(self) -> errors.BusyError:
         """Return the error for a commit in the middle of another."""
@@ -226,6 +228,12 @@ class Store:
         )
 
     # --- the steps of opening and committing, in their order
+
+    def _stop_writing(self) -> None:
+        # What is at work in a commit that a signal handler interrupts goes on after it. In a child
+        # of fork, there is none of the parent's threads.
+        if not self._busy and not self.lock.inherited:
+            self.ledger.stop_writing()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -51,7 +51,7 @@ def side_by_side(calls: Sequence[Callable[[], object]]) -> list[Exception | None
         others.extend(begin(call) for call in calls[1:])
         found = [error_of(call) for call in calls[:1]]
     finally:
-        _wait_for(others)
+        wait_for(others)
     return found + [error_of(other) for other in others]
 
 
@@ -64,8 +64,11 @@ def error_of(call: Callable[[], object]) -> Exception | None:
     return None
 
 
-def _wait_for(others: Sequence[Callable[[], object]]) -> None:
-    """Wait for all: no signal may leave one at work alone; what it raises is raised then."""
+def wait_for(others: Sequence[Callable[[], object]]) -> None:
+    """Wait for all: no signal may leave one at work alone; what it raises is raised then.
+
+    Each is called, until it has returned or has raised an `Exception`, which is for who asks again.
+    """
     interrupt = None
     for other in others:
         while True:

@@ -110,7 +110,7 @@ class SimulatedDisk:
     #: it, and after which of its steps. All of these together are every state that two threads can
     #: reach, since nothing but the sync of a folder has an effect on another file.
     overlap: tuple[int, int] | None = None
-    _together = 0
+    _together = property(lambda _: 0, lambda *_: None)  # it has no time, and no threads
     least_sector = 0  #: Bytes; where so much is volatile at once that there are too many states.
 
     def __init__(self, image: Image = (), sector: int = 1024) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import redundict
+from redundict import durable
 
 from . import damage
 
@@ -153,3 +155,36 @@ def test_a_child_is_not_stuck_on_a_lock_of_its_parent_s_thread(path: str, name: 
     over.set()
     thread.join()
     state.close()
+
+
+def test_a_child_leaves_a_store_that_a_thread_of_the_parent_is_writing(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the child waits for must not be a thread that it does not have."""
+    at_work, go_on = threading.Event(), threading.Event()
+
+    class Stuck(durable.Disk):
+        _together = 10**9
+
+        def sync_data(self, fd: int) -> None:
+            at_work.set()
+            go_on.wait(10)
+            super().sync_data(fd)
+
+    with redundict.open(path) as state:
+        for number in range(3):
+            state["n"] = number
+            state.sync()
+        monkeypatch.setattr(durable, "disk", Stuck())
+        state["n"] = 3
+        future = state.sync(wait=False)
+        assert at_work.wait(10)
+
+        def leave() -> None:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)  # and ends here, without an answer, if it hangs
+            state.__exit__(None, None, None)
+
+        assert in_a_child(leave).startswith("ForkedError")
+        go_on.set()
+        assert future.result(10) == 4

@@ -7,6 +7,7 @@ import dis
 import errno
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -230,6 +231,35 @@ def test_a_program_that_is_interrupted_anywhere_in_a_commit_writes_nothing_after
         newest, *_ = redundict.check(path).generations
         assert (newest.number, len(newest.slots)) == (number, 2)
     assert where > 20
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals to a thread")
+def test_a_store_is_let_go_of_when_nobody_writes_it_however_often_that_is_interrupted(
+    path: str,
+) -> None:
+    """A second Ctrl-C, and a third, wait for the thread that the first one left at work."""
+    store = writer(path)
+    store.lock.acquire()
+    left = store.ledger.at(0)[0].writing = durable.Overwriting(path, b"")
+    at_work, main, held = threading.Event(), threading.main_thread().ident, []
+
+    def work() -> None:
+        with left._guard:
+            at_work.set()
+            for _ in range(2):
+                time.sleep(0.05)
+                signal.pthread_kill(main or 0, signal.SIGINT)
+            time.sleep(0.05)
+            held.append(store.lock.held)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert at_work.wait(10)
+    with pytest.raises(KeyboardInterrupt):
+        store.release()
+    assert held == [True]
+    assert not store.lock.held
+    thread.join()
 
 
 @contextlib.contextmanager
