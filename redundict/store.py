@@ -66,6 +66,8 @@ class Store:
 
     def again(self) -> Store:
         """Return a store to be opened anew in this one's place, with what must not be forgotten."""
+        if self._busy:
+            raise self.busy()
         self._stop_writing()
         anew = Store(self.layout, mode=self.ledger.mode, degraded=self._degraded)
         anew.lock, anew._number = self.lock, self._number
@@ -230,8 +232,10 @@ class Store:
     # --- the steps of opening and committing, in their order
 
     def _stop_writing(self) -> None:
-        # What is at work in a commit that a signal handler interrupts goes on after it. In a child
-        # of fork, there is none of the parent's threads.
+        """Give up what an interrupted commit left to a thread, if it is not going on still.
+
+        A signal handler may be in the middle of it. A child of fork has none of the threads.
+        """
         if not self._busy and not self.lock.inherited:
             self.ledger.stop_writing()
 

@@ -254,6 +254,30 @@ def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.Monk
     state.close()
 
 
+def test_a_signal_handler_cannot_reload_in_the_middle_of_a_rollback(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would open slots that are half written, and heal them."""
+    refused = []
+
+    class Interrupting(durable.Disk):
+        def sync_data(self, fd: int) -> None:
+            with pytest.raises(redundict.BusyError) as caught:
+                state.reload()
+            refused.append(caught.value)
+            super().sync_data(fd)
+
+    with redundict.open(path) as state:
+        for number in range(3):
+            state["n"] = number
+            state.sync()
+        with monkeypatch.context() as patch:
+            patch.setattr(durable, "disk", Interrupting())
+            assert state.rollback() == 4
+        assert len(refused) == 2
+        assert state == {"n": 1}
+
+
 def test_a_clean_close_spares_the_next_opening_the_settling(
     path: str, writes_noted: Callable[[], list[int]]
 ) -> None:
