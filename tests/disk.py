@@ -111,6 +111,7 @@ class SimulatedDisk:
     #: reach, since nothing but the sync of a folder has an effect on another file.
     overlap: tuple[int, int] | None = None
     _together = property(lambda _: 0, lambda *_: None)  # it has no time, and no threads
+    _overwrite_in_turn = durable.Disk._overwrite_in_turn
     least_sector = 0  #: Bytes; where so much is volatile at once that there are too many states.
 
     def __init__(self, image: Image = (), sector: int = 1024) -> None:
