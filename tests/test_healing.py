@@ -284,6 +284,7 @@ def interrupted_at(where: int) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         return trace
 
+    sys._getframe().f_trace_opcodes = True  # without which 3.12.1 traces no instruction anywhere
     sys.settrace(trace)
     try:
         yield lambda: left < 0
