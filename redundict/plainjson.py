@@ -72,7 +72,7 @@ class JsonFormat:
 
     def _dump(self, state: State, *, check_circular: bool) -> bytes:
         if self._is_ascii:
-            # Up to a fifth faster; and where nothing had to become a \\u, it is the same text.
+            # Up to a fifth faster; and where nothing needed a \u escape, it is the same text.
             text = _encoder(check_circular=check_circular, ensure_ascii=True).encode(state)
             if "\\u" not in text:
                 return text.encode()
