@@ -1,179 +1,118 @@
-"""The load path: the newest generation that verifies, for every reader alike. Takes no lock.
+"""From payloads to states: in which format, and, if that fails, where.
 
-Trailers first, then the newest payload; the next copy is read only if that one fails. Invariants:
-an older generation never passes silently for one that could not be read, and no store is taken for
-empty unless no slot of any copy exists.
+What opening a store and `load` have in common. Knows dicts and formats, and takes no lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Final
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
-from . import durable, errors, slots, survey
-from .errors import Fault
-from .layout import Layout
-from .slots import Flaw, Generation, Slot, SlotState, StoreState
+from . import durable, errors, loading, serializers
+from .integrity import not_found
+from .layout import COPIES, KEEP, Layout
+from .loading import Loaded
+from .serializers import Format
+from .slots import Slot
+from .survey import Folders
 
-#: What is wrong with a slot whose content may be there again some day.
-_AWAY: Final = {Fault.MISSING, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The survivor (None: no slot of any copy exists), and every slot as it was seen."""
-
-    layout: Layout
-    survivor: Slot | None
-    payload: bytes
-    payload_digest: bytes
-    format: str
-    slots: tuple[Slot, ...]
-
-    @property
-    def generation(self) -> int:
-        """The number of what was loaded, 0 if there is nothing."""
-        return self.survivor.generation if self.survivor else 0
-
-    @property
-    def digest(self) -> str:
-        """The digest of what was loaded, '' if there is nothing."""
-        return self.survivor.trailer.digest if self.survivor and self.survivor.trailer else ""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no slot of any copy: a store that was never written."""
-        return all(slot.state is SlotState.MISSING for slot in self.slots)
-
-    def flaws(self) -> list[Flaw]:
-        """Return what is wrong with the slots."""
-        if self.survivor is None:
-            return [slots.own_flaw(s) for s in self.slots if s.state is not SlotState.MISSING]
-        if _are_in_order(self.slots):
-            return []
-        return slots.flaws(self.slots, self.survivor, self.layout.keep)
-
-    def unseen(self) -> int:
-        """Return how many newer generations there may be that only cannot be read at present.
-
-        A medium, a permission or a disk may come back, with numbers that were given already.
-        """
-        if self.survivor is None or not any(flaw.fault in _AWAY for flaw in self.flaws()):
-            return 0
-        keep = self.layout.keep
-        lost = slots.judge(self.slots, self.survivor, keep) is StoreState.ROLLED_BACK
-        return keep if lost else 0
-
-    def damage(self) -> list[Flaw]:
-        """Return the flaws, but for copies that are merely behind: a writer may be at work."""
-        return [
-            flaw
-            for flaw in self.flaws()
-            if not flaw.slot.sound or flaw.slot.generation >= self.generation
-        ]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
-def _are_in_order(found: tuple[Slot, ...]) -> bool:
-    """Tell, in a fraction of the time of `slots.flaws`, that it would find nothing.
+def load(
+    path: Path,
+    generation: int | None = None,
+    *,
+    format: object = None,
+    folders: Folders | None = None,
+) -> dict[Any, Any]:
+    """Return the newest state at `path`, or that of `generation`, as a plain dict; take no lock.
 
-    Every slot is sound, each index has one generation in every copy, and another than the others.
+    The format is what the slot says, if that is JSON or CSV; any other, pickle above all, only if
+    `format` asks for it. Raises `NotFoundError`, `NoGenerationError`, `LostError`, `AccessError`,
+    `FormatError`, `NewerVersionError`.
     """
-    held = [
-        (slot.index, slot.trailer.generation, slot.trailer.digest)
-        for slot in found
-        if slot.sound and slot.trailer and not slot.extra
-    ]
-    indexes = {index for index, _, _ in held}
-    numbers = {number for _, number, _ in held}
-    return len(held) == len(found) and len(indexes) == len(numbers) == len(set(held))
-
-
-def load(layout: Layout, generation: int | None = None) -> Loaded:
-    """Return the survivor's payload, or that of `generation`.
-
-    Raises `LostError` if slots exist and none verifies, `NoGenerationError` if none holds
-    `generation`, `AccessError` if every copy has a slot that cannot be read for lack of permission,
-    and `NewerVersionError`. A slot that a writer is at work on is looked at again.
-    """
-    loaded = survey.patiently(
-        lambda: _load(layout, generation), lambda seen: seen.slots, lambda seen: not seen.damage()
+    layout = Layout.of(os.fsdecode(path), folders or COPIES, KEEP)
+    loaded = loading.load(layout, generation)
+    if loaded.is_empty and generation is not None:
+        raise not_found(layout.path)
+    if loaded.is_empty:
+        state = left_by_the_recipe(layout, serializers.resolve(format or "json"))
+        if state is None:
+            raise not_found(layout.path)
+        return state
+    chosen = (
+        serializers.by_trailer_name(loaded.format)
+        if format is None
+        else serializers.resolve(format)
     )
-    return _refuse_lost(loaded, generation)
+    if chosen is None or chosen.name != loaded.format:
+        raise errors.FormatError(
+            f"it is stored as {loaded.format}",
+            path=layout.path,
+            generation=loaded.generation,
+            safe="nothing was changed, and nothing was decoded",
+            action=f"pass format={loaded.format!r}, if you trust who wrote it",
+        )
+    with located(layout, loaded):
+        return chosen.decode(loaded.payload)
 
 
-def load_locked(
-    layout: Layout, generation: int | None = None, *, distrusted: Collection[str] = ()
-) -> Loaded:
-    """Do what `load` does, for the writer: nobody else can be at work on a slot.
-
-    The slots at the `distrusted` paths are taken for torn, whatever they look like.
-    """
-    return _refuse_lost(_load(layout, generation, distrusted), generation)
+def decoded(loaded: Loaded, serializer: Format) -> dict[Any, Any]:
+    """Return the state that was loaded; raise `FormatError` if it is stored in another format."""
+    if loaded.survivor and loaded.format != serializer.name:
+        refuse_format(loaded.layout, loaded.survivor, serializer.name)
+    with located(loaded.layout, loaded):
+        return serializer.decode(loaded.payload)
 
 
-def _load(layout: Layout, generation: int | None, distrusted: Collection[str] = ()) -> Loaded:
-    seen = {slot.path: slot for slot in survey.survey(layout)}
-    for path in seen.keys() & distrusted:
-        seen[path] = slots.unfinished(seen[path])
-    survey.refuse_if_denied(layout, seen.values())
-    for claim in slots.by_claim(seen.values()):
-        if generation in (None, claim.generation):
-            slot, verified = survey.verify(claim)
-            seen[slot.path] = slot
-            if verified and generation in (None, slot.generation):
-                content = verified.payload, verified.payload_digest, verified.trailer.format
-                return Loaded(layout, slot, *content, tuple(seen.values()))
-    survey.refuse_if_denied(layout, seen.values())
-    return Loaded(layout, None, b"", b"", "", tuple(seen.values()))
+def left_by_the_recipe(layout: Layout, serializer: Format) -> dict[Any, Any] | None:
+    """Return the state in the plain file at the store's own path, None if there is no file."""
+    content = plain_file(layout.path)
+    if content is None:
+        return None
+    with located(layout):
+        return serializers.read_plain(content, serializer)
 
 
-def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
-    layout = loaded.layout
-    if loaded.survivor:
-        return loaded
-    if not loaded.is_empty:
-        if generation is not None and any(slot.sound for slot in loaded.slots):
-            raise no_generation(layout, f"no slot holds generation {generation}", generation)
-        raise survey.lost(layout, loaded.slots)
-    for folder in layout.folders:
-        if not durable.exists(folder):
-            raise errors.NotFoundError(
-                f"no copy has a slot, and the folder {folder} does not exist",
-                path=layout.path,
-                safe="nothing was changed, and the store is not taken for empty",
-                action=f"mount or make {folder}, then try again",
-            )
-    return loaded
+@contextmanager
+def located(layout: Layout, loaded: Loaded | None = None) -> Iterator[None]:
+    """Tell a `FormatError` where it happened."""
+    try:
+        yield
+    except errors.FormatError as error:
+        error.path = layout.path
+        error.safe = "nothing was changed"
+        error.action = layout.command("show")
+        if loaded and loaded.survivor:
+            error.slot, error.generation = loaded.survivor.name, loaded.generation
+        raise
 
 
-def newest_claim(layout: Layout) -> str:
-    """Return the digest that the newest trailer claims, '' if there is none; read no payload."""
-    for slot in slots.by_claim(survey.survey(layout)):
-        if slot.trailer:
-            return slot.trailer.digest
-    return ""
-
-
-def generations(layout: Layout) -> list[Generation]:
-    """Verify every slot and return the generations that load, newest first."""
-    return slots.generations(survey.survey_verified(layout))
-
-
-def previous(layout: Layout, generation: int) -> int:
-    """Return the number of the generation before `generation`; raise `NoGenerationError`."""
-    for older in generations(layout):
-        if older.number < generation:
-            return older.number
-    raise no_generation(layout, f"there is no generation before {generation}", generation)
-
-
-def no_generation(layout: Layout, reason: str, generation: int) -> errors.NoGenerationError:
-    """Return the error for a generation that is not there."""
-    return errors.NoGenerationError(
-        reason,
+def refuse_format(layout: Layout, slot: Slot, format: str) -> NoReturn:
+    """Raise, for a store that is to be opened in another format than it is stored in."""
+    stored = slot.trailer.format if slot.trailer else "?"
+    raise errors.FormatError(
+        f"it is stored as {stored}, not as {format}",
         path=layout.path,
-        generation=generation,
+        slot=slot.name,
+        generation=slot.generation,
         safe="nothing was changed",
-        action=layout.command("log"),
+        action=f"open it with format={stored!r}",
     )
+
+
+def plain_file(path: str) -> bytes | None:
+    """Return the content of the file at the store's own path, None if there is none."""
+    try:
+        return durable.read_plain(path)
+    except OSError as error:
+        raise errors.refusal(
+            error,
+            "the plain file there cannot be read",
+            path=path,
+            safe="nothing was changed, and the store is not taken for empty",
+            action="make it readable, or move it away",
+        ) from error
