@@ -10,9 +10,9 @@ def main() -> int:
     if sys.argv[1:] == ["--version"]:
         sys.stdout.write(f"redundict {__version__}\n")
         return 0
-    from . import cli  # noqa: PLC0415 - it imports everything
+    from .cli.parser import main as run  # noqa: PLC0415 - it imports everything
 
-    return cli.main()
+    return run()
 
 
 if __name__ == "__main__":

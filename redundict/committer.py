@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from . import threads
-from .store import Store
+from .engine import threads
+from .engine.store import Store
 
 _PATIENCE: Final = 10.0  #: Seconds.
 

@@ -174,9 +174,13 @@ class RedundancyWarning(UserWarning):
 def warn(message: str) -> None:
     """Issue a `RedundancyWarning` at the line outside this package that led here."""
     level, frame = 1, sys._getframe()  # noqa: SLF001 - as warnings itself finds the caller's frame
-    while frame.f_back and frame.f_globals.get("__package__") == __package__:
+    while frame.f_back and _is_ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, RedundancyWarning, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module == __package__ or module.startswith(f"{__package__}.")
 
 
 def why(error: Exception) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from . import errors
-from .integrity import Recovery
+from .report import Recovery
 
 _log = logging.getLogger(__package__)
 

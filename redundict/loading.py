@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from . import durable, errors, loading, serializers
-from .integrity import not_found
-from .layout import COPIES, KEEP, Layout
-from .loading import Loaded
-from .serializers import Format
-from .slots import Slot
-from .survey import Folders
+from . import errors
+from .engine import files as durable
+from .engine import newest as loading
+from .engine.layout import COPIES, KEEP, Layout
+from .engine.newest import Loaded
+from .engine.slots import Slot
+from .engine.survey import Folders
+from .formats import resolve as serializers
+from .formats.resolve import Format
+from .report import not_found
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 

@@ -22,21 +22,24 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Literal, Self, overload
 
-from . import decoding, errors, lifetime, loading, serializers
+from . import errors, lifetime
+from . import loading as decoding
 from .closed import closed_class
-from .decoding import Path
+from .committer import Writer
+from .engine import newest as loading
+from .engine.history import RECENT
+from .engine.layout import COPIES, KEEP, Layout
+from .engine.newest import Loaded
+from .engine.slots import Generation
+from .engine.store import Store
+from .engine.survey import Folders
+from .engine.threads import alone
 from .events import Event, Teller
-from .history import RECENT
-from .integrity import Recovery, not_found, recovery_of
-from .layout import COPIES, KEEP, Layout
-from .loading import Loaded
+from .formats import resolve as serializers
+from .loading import Path
 from .recovery import put_lost_aside
-from .slots import Generation
+from .report import Recovery, not_found, recovery_of
 from .snapshots import snapshot
-from .store import Store
-from .survey import Folders
-from .threads import alone
-from .writer import Writer
 
 FLAGS: Final = ("r", "w", "c", "n")
 _AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.

@@ -13,14 +13,18 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
-from . import durable, errors, integrity, loading, slots, survey
+from . import errors
+from . import report as integrity
+from .engine import files as durable
+from .engine import newest as loading
+from .engine import slots, survey
+from .engine.layout import Layout
+from .engine.ledger import divergence
+from .engine.newest import Loaded
+from .engine.slots import Slot, SlotState
+from .engine.store import Store
+from .engine.survey import Folders
 from .errors import Fault
-from .layout import Layout
-from .ledger import divergence
-from .loading import Loaded
-from .slots import Slot, SlotState
-from .store import Store
-from .survey import Folders
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from . import durable, errors, slots, survey
+from . import errors
+from .engine import files as durable
+from .engine import slots, survey
+from .engine.layout import COPIES, KEEP, Layout, command_line, owner
+from .engine.newest import Loaded
+from .engine.slots import Flaw, Generation, Slot, SlotState, StoreState
+from .engine.survey import Folders
+from .engine.writes import Healed
 from .errors import Fault
-from .healing import Healed
-from .layout import COPIES, KEEP, Layout, command_line, owner
-from .loading import Loaded
-from .slots import Flaw, Generation, Slot, SlotState, StoreState
-from .survey import Folders
 
 #: Faults of a slot of which no byte was seen, from the medium or from the page cache.
 _UNREAD: Final = frozenset({Fault.MISSING, Fault.NOT_A_FILE, Fault.DENIED, Fault.UNREADABLE})

@@ -52,7 +52,8 @@ from contestants import (
 from rich.console import Console
 from rich.progress import Progress
 
-from redundict import plainjson, threads
+from redundict.engine import threads
+from redundict.formats import strict_json as plainjson
 
 SIZES: Final = (1_000, 20_000, 200_000, 1_000_000, 10_000_000, 100_000_000)
 BUDGET: Final = 20_000_000  #: Bytes that one contestant saves at one size, in all rounds.

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import redundict
-from redundict import plainjson
+from redundict.formats import strict_json as plainjson
 
 State = dict[str, Any]
 

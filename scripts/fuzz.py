@@ -24,7 +24,7 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from redundict import trailer
+from redundict.engine import trailer
 
 BAD: Final = ("accepted wrongly", "untyped", "too slow")
 PATIENCE: Final = 1.0  #: Seconds of processor time for one input of a few kilobytes.

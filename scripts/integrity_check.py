@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from redundict.cli import main
+from redundict.cli.parser import main
 
 if __name__ == "__main__":
     sys.exit(main(["check", *sys.argv[1:]]))

@@ -29,7 +29,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import redundict
-from redundict import slots, survey
+from redundict.engine import slots, survey
 
 LIFE: Final = 0.03  #: Seconds that a writer lives at most.
 DEATHS: Final = 20  #: That one store lives through.

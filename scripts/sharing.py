@@ -31,7 +31,8 @@ from typing import Any, Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import redundict
-from redundict import durable, threads
+from redundict.engine import files as durable
+from redundict.engine import threads
 
 PROCESSES: Final = 8
 READERS: Final = 4

@@ -14,7 +14,8 @@ import hypothesis
 import pytest
 
 import redundict
-from redundict import durable, survey, trailer
+from redundict.engine import files as durable
+from redundict.engine import survey, trailer
 
 from .crash import remembering
 

@@ -21,9 +21,11 @@ from typing import Any
 
 import pytest
 
-from redundict import durable, loading, trailer
-from redundict.layout import Layout
-from redundict.store import Store
+from redundict.engine import files as durable
+from redundict.engine import newest as loading
+from redundict.engine import trailer
+from redundict.engine.layout import Layout
+from redundict.engine.store import Store
 
 from .disk import FOLDER, Image, SimulatedDisk
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from redundict import durable
-from redundict.threads import error_of
+from redundict.engine import files as durable
+from redundict.engine.threads import error_of
 
 Image = tuple[tuple[str, bytes], ...]  #: The files of a medium, sorted by path.
 

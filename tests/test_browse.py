@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import cli, survey
-from redundict.exits import Exit
-from redundict.slots import Slot
-from redundict.trailer import Verified
+from redundict.cli.exits import Exit
+from redundict.cli import parser as cli
+from redundict.engine import survey
+from redundict.engine.slots import Slot
+from redundict.engine.trailer import Verified
 
 from . import damage
 
@@ -26,7 +27,7 @@ textual = pytest.importorskip("textual")
 from textual.pilot import Pilot  # noqa: E402 - only where it is installed
 from textual.widgets import DataTable, Static  # noqa: E402
 
-from redundict.browse import LINES, UNREADABLE, WIDTH, Browser, Confirm  # noqa: E402
+from redundict.cli.browse import LINES, UNREADABLE, WIDTH, Browser, Confirm  # noqa: E402
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import cli, exits
-from redundict.exits import Exit
+from redundict.cli.exits import Exit
+from redundict.cli import exits
+from redundict.cli import parser as cli
 
 from . import damage
 
@@ -294,7 +295,7 @@ def test_an_interrupt_while_waiting_has_its_own_code(path: str) -> None:
     # SIGINT may be ignored where the tests run in the background, and children inherit that.
     program = (
         "import signal, sys\n"
-        "from redundict.cli import main\n"
+        "from redundict.cli.parser import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "print('ready', flush=True)\n"
         f"sys.exit(main(['rollback', {path!r}, '--timeout', '60']))\n"

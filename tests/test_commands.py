@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import cli
-from redundict.exits import Exit
-from redundict.history import THINNED
+from redundict.cli.exits import Exit
+from redundict.cli import parser as cli
+from redundict.engine.history import THINNED
 
 from . import damage
 
@@ -151,7 +151,7 @@ def test_show_is_exact_in_a_pipe_and_pretty_on_a_terminal(
         env=ENVIRONMENT,
         check=True,
     ).stdout
-    assert raw == redundict.loading.load_locked(_layout(store)).payload
+    assert raw == redundict.engine.newest.load_locked(_layout(store)).payload
     code, shown = on_a_terminal(["show", store])
     assert code == Exit.OK
     assert '\n  "chat": {\n    "width": 800\n  },\n' in shown
@@ -159,7 +159,7 @@ def test_show_is_exact_in_a_pipe_and_pretty_on_a_terminal(
 
 
 def _layout(path: str) -> Any:
-    return redundict.layout.Layout.of(path, 2, 2)
+    return redundict.engine.layout.Layout.of(path, 2, 2)
 
 
 def test_show_of_csv_and_pickle_on_a_terminal(path: str) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from redundict import durable, errors, healing, slots, store, trailer
-from redundict.ledger import Ledger
+from redundict import errors
+from redundict.engine import files as durable
+from redundict.engine import slots, store, trailer
+from redundict.engine import writes as healing
+from redundict.engine.ledger import Ledger
 
 from . import test_crash_simulated as simulated
 from .crash import BrokenPromiseError, Cuts, killed, payload

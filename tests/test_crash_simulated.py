@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redundict import errors, locking, recovery
-from redundict.layout import Layout
+from redundict import errors, recovery
+from redundict.engine import lock as locking
+from redundict.engine.layout import Layout
 
 from .crash import (
     COARSE,

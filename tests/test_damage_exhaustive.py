@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import redundict
-from redundict import durable, trailer
+from redundict.engine import files as durable
+from redundict.engine import trailer
 
 from . import damage
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from redundict import durable, trailer
-from redundict.layout import COPIES, KEEP, LETTERS, Layout
-from redundict.slots import SlotState
+from redundict.engine import files as durable
+from redundict.engine import trailer
+from redundict.engine.layout import COPIES, KEEP, LETTERS, Layout
+from redundict.engine.slots import SlotState
 
 TEXT = (Path(__file__).parent.parent / "docs" / "format.md").read_text(encoding="utf-8")
 PAYLOAD = b'{"chat":{"width":640,"height":480}}'

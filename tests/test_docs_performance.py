@@ -11,7 +11,7 @@ import bench_report
 import pytest
 from contestants import CONTESTANTS, Redundict
 
-from redundict.durable import _WORTH_A_THREAD as WORTH_A_THREAD  # before `conftest` changes it
+from redundict.engine.files import _WORTH_A_THREAD as WORTH_A_THREAD  # before `conftest` changes it
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "performance.md").read_text()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import redundict
-from redundict import trailer
+from redundict.engine import trailer
 
 from . import damage
 

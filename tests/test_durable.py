@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from redundict import durable
+from redundict.engine import files as durable
 
 from . import damage
 

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import redundict
-from redundict import EventKind, durable
+from redundict import EventKind
+from redundict.engine import files as durable
 
 from . import damage
 

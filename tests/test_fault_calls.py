@@ -18,8 +18,9 @@ import powercut
 import pytest
 
 import redundict
-from redundict import durable, loading
-from redundict.layout import Layout
+from redundict.engine import files as durable
+from redundict.engine import newest as loading
+from redundict.engine.layout import Layout
 
 from . import damage
 from .conftest import stores_below
@@ -196,7 +197,11 @@ class Trial:
     def look(self) -> None:
         """What a reader loads was tried to be saved, and is no older than what was promised."""
         loaded = loading.load_locked(Layout.of(self.path, 2, 2))
-        found = redundict.serializers.JsonFormat().decode(loaded.payload) if loaded.payload else {}
+        found = (
+            redundict.formats.strict_json.JsonFormat().decode(loaded.payload)
+            if loaded.payload
+            else {}
+        )
         assert max(n for n, tried in enumerate(self.tried) if tried == found) >= self.promised
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import durable
+from redundict.engine import files as durable
 
 from . import damage
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import redundict
-from redundict import mapping, threads
+from redundict import mapping
+from redundict.engine import threads
 
 THREADS = 8
 
@@ -171,13 +172,15 @@ def test_an_invariant_over_two_values_holds_in_every_generation(
 ) -> None:
     """What a block changes as one is never committed half, whichever thread commits."""
     written: list[bytes] = []
-    real = redundict.store.Store.commit
+    real = redundict.engine.store.Store.commit
 
-    def commit(self: redundict.store.Store, payload: bytes, *args: object, **kw: object) -> int:
+    def commit(
+        self: redundict.engine.store.Store, payload: bytes, *args: object, **kw: object
+    ) -> int:
         written.append(payload)
         return real(self, payload, *args, **kw)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(redundict.store.Store, "commit", commit)
+    monkeypatch.setattr(redundict.engine.store.Store, "commit", commit)
     with redundict.open(path) as state:
         state.update({"from": {"sum": 1000}, "to": {"sum": 0}})
 
@@ -196,7 +199,7 @@ def test_an_invariant_over_two_values_holds_in_every_generation(
 
         together(*[move] * (THREADS - 2), sync, sync)
     assert len(written) > 50
-    decode = redundict.serializers.JsonFormat().decode
+    decode = redundict.formats.strict_json.JsonFormat().decode
     for payload in written:
         state_then = decode(payload)
         assert state_then["from"]["sum"] + state_then["to"]["sum"] == 1000

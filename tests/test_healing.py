@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import durable, threads
+from redundict.engine import files as durable
+from redundict.engine import threads
 
 from . import damage
 from .test_store import writer

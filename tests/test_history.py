@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import redundict
-from redundict import history, store, trailer
-from redundict.history import THINNED, give_up
+from redundict.engine import history, store, trailer
+from redundict.engine.history import THINNED, give_up
 
 COMMITS = 10_000
 MINUTE, HOUR = 60.0, 3600.0

@@ -20,8 +20,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import redundict
-from redundict import cli, durable, loading, trailer
-from redundict.layout import Layout
+from redundict.cli import parser as cli
+from redundict.engine import files as durable
+from redundict.engine import newest as loading
+from redundict.engine import trailer
+from redundict.engine.layout import Layout
 
 from . import damage
 from .crash import on

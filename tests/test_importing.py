@@ -20,8 +20,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import cli, importing
-from redundict.exits import Exit
+from redundict.cli.exits import Exit
+from redundict.cli import importing
+from redundict.cli import parser as cli
 
 STATE = {"chat": {"width": 640}, "recent": ["/a", "/b"]}
 TEXTS = {"a": "1", "ä": "zwei"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import redundict
-from redundict import durable
+from redundict.engine import files as durable
 
 from . import damage
 

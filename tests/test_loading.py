@@ -13,10 +13,12 @@ import time
 import pytest
 
 import redundict
-from redundict import durable, loading, slots, survey
-from redundict.layout import Layout
-from redundict.loading import Loaded
-from redundict.slots import Slot, SlotState
+from redundict.engine import files as durable
+from redundict.engine import newest as loading
+from redundict.engine import slots, survey
+from redundict.engine.layout import Layout
+from redundict.engine.newest import Loaded
+from redundict.engine.slots import Slot, SlotState
 
 from . import damage
 from .test_slots import store as seen_in

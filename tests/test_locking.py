@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 import redundict
-from redundict import locking
-from redundict.locking import WriterLock
+from redundict.engine import lock as locking
+from redundict.engine.lock import WriterLock
 
 HOLD = """
 import redundict, sys, time

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import durable
+from redundict.engine import files as durable
 
 from . import recipe
 from .crash import Cuts, Moment, Promise, Writer, layout

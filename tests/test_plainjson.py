@@ -20,8 +20,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from redundict import errors, plainjson
-from redundict.refusals import MAX_DEPTH
+from redundict import errors
+from redundict.formats import strict_json as plainjson
+from redundict.formats.refusals import MAX_DEPTH
 
 orjson = pytest.importorskip("orjson")
 FORMAT = plainjson.JsonFormat()
@@ -215,7 +216,15 @@ def test_the_check_says_what_a_look_at_each_value_says(
 
 @pytest.mark.parametrize(
     "value",
-    [(1,), Color.RED, uuid.UUID(int=7), datetime.now(UTC), math.nan, math.inf, [None, math.nan]],
+    [
+        (1,),
+        Color.RED,
+        uuid.UUID(int=7),
+        datetime(2026, 1, 1, tzinfo=UTC),
+        math.nan,
+        math.inf,
+        [None, math.nan],
+    ],
     ids=repr,
 )
 def test_what_orjson_would_take_for_something_else_is_refused(value: object) -> None:

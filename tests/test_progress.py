@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from redundict import progress
+from redundict.cli import progress
 
 
 class Terminal(io.StringIO):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.cli import Exit, parser
+from redundict.cli.parser import Exit, parser
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

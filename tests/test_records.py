@@ -10,8 +10,10 @@ import jsonschema
 import pytest
 
 import redundict
-from redundict import cli, exits, records, slots
-from redundict.differences import Kind
+from redundict.cli.differences import Kind
+from redundict.cli import exits, records
+from redundict.cli import parser as cli
+from redundict.engine import slots
 from redundict.errors import Fault
 
 from . import damage

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import StoreState, durable, recovery
+from redundict import StoreState, recovery
+from redundict.engine import files as durable
 
 from . import damage
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import redundict
-from redundict.cli import Exit
+from redundict.cli.parser import Exit
 
 from . import damage
 
@@ -26,7 +26,7 @@ def checkout(tmp_path: Path) -> Path:
     folder = tmp_path / "a check out"
     shutil.copytree(SCRIPTS, folder / "scripts")
     shutil.copytree(SOURCE, folder / "redundict", ignore=shutil.ignore_patterns("__pycache__"))
-    with open(folder / "redundict" / "cli.py", "a") as file:
+    with open(folder / "redundict" / "cli" / "parser.py", "a") as file:
         file.write("\nprint('this is the checkout', file=sys.stderr)\n")
     return folder
 

@@ -25,8 +25,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redundict import errors, serializers
+from redundict import errors
 from redundict.errors import FormatError, UnstorableError
+from redundict.formats import resolve as serializers
 
 JSON, CSV, PICKLE, MARSHAL = map(serializers.resolve, ("json", "csv", "pickle", marshal))
 State = dict[Any, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sharing
 
-from redundict import durable
+from redundict.engine import files as durable
 
 pytestmark = [
     pytest.mark.exhaustive,

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redundict import slots
+from redundict.engine import slots
+from redundict.engine.layout import LETTERS
+from redundict.engine.slots import Slot, SlotState, StoreState
+from redundict.engine.trailer import NO_PARENT, Trailer
 from redundict.errors import Fault
-from redundict.layout import LETTERS
-from redundict.slots import Slot, SlotState, StoreState
-from redundict.trailer import NO_PARENT, Trailer
 
 VALID, CLAIMED, TORN = SlotState.VALID, SlotState.CLAIMED, SlotState.TORN
 DAMAGED, MISSING, FOREIGN = SlotState.DAMAGED, SlotState.MISSING, SlotState.FOREIGN

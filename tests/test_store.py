@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import durable
-from redundict.layout import Layout
-from redundict.store import Store
+from redundict.engine import files as durable
+from redundict.engine.layout import Layout
+from redundict.engine.store import Store
 
 from . import damage
 
@@ -371,7 +371,7 @@ def test_a_large_payload_is_hashed_while_it_is_written(
         return hashlib.sha256(payload)
 
     monkeypatch.setattr(durable, "disk", Disk())
-    monkeypatch.setattr("redundict.store.hashlib", SimpleNamespace(sha256=sha256))
+    monkeypatch.setattr("redundict.engine.store.hashlib", SimpleNamespace(sha256=sha256))
     assert writer(path).commit(b"x" * 2_000_000, "json") == 1
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import redundict
-from redundict import survey
-from redundict.layout import Layout
-from redundict.slots import SlotState
+from redundict.engine import survey
+from redundict.engine.layout import Layout
+from redundict.engine.slots import SlotState
 
 from . import damage
 

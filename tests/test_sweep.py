@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import cli, survey, sweep
-from redundict.exits import Exit
+from redundict.cli.exits import Exit
+from redundict.cli import parser as cli
+from redundict.cli import sweep
+from redundict.engine import survey
 
 from . import damage
 

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from redundict import durable, threads
-from redundict.threads import side_by_side
+from redundict.engine import files as durable
+from redundict.engine import threads
+from redundict.engine.threads import side_by_side
 
 
 def test_calls_are_made_at_the_same_time() -> None:
@@ -126,7 +127,7 @@ def test_at_the_exit_of_the_interpreter_calls_are_made_without_helpers() -> None
     """Where no thread can be started any more, the calls are made all the same."""
     program = """
 import atexit, sys
-from redundict.threads import side_by_side
+from redundict.engine.threads import side_by_side
 made = []
 calls = [lambda n=n: made.append(n) for n in range(2)]
 atexit.register(lambda: print(side_by_side(calls), sorted(made)))

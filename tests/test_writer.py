@@ -17,10 +17,13 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import durable, loading, mapping, writer
-from redundict.layout import Layout
-from redundict.store import Store
-from redundict.writer import Writer
+from redundict import committer as writer
+from redundict import mapping
+from redundict.committer import Writer
+from redundict.engine import files as durable
+from redundict.engine import newest as loading
+from redundict.engine.layout import Layout
+from redundict.engine.store import Store
 
 
 class SlowDisk(durable.Disk):

@@ -23,10 +23,15 @@ from textual.notifications import SeverityLevel
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Static, TabbedContent, TabPane
 
-from . import differences, errors, integrity, records, recovery, render, serializers, survey
-from .integrity import Report
-from .slots import Generation, StoreState
-from .survey import Folders
+from redundict import errors, recovery
+from redundict import report as integrity
+from redundict.engine import survey
+from redundict.engine.slots import Generation, StoreState
+from redundict.engine.survey import Folders
+from redundict.formats import resolve as serializers
+from redundict.report import Report
+
+from . import differences, records, render
 
 COLOURS: Final = {
     StoreState.HEALTHY: "green",

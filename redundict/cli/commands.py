@@ -15,28 +15,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from . import (
-    decoding,
-    differences,
-    durable,
-    errors,
-    exits,
-    importing,
-    integrity,
-    loading,
-    mapping,
-    progress,
-    records,
-    recovery,
-    render,
-    serializers,
-    slots,
-    survey,
-    sweep,
-)
+from redundict import errors, mapping, recovery
+from redundict import loading as decoding
+from redundict import report as integrity
+from redundict.engine import files as durable
+from redundict.engine import newest as loading
+from redundict.engine import slots, survey
+from redundict.engine.layout import COPIES, KEEP, Layout
+from redundict.engine.newest import Loaded
+from redundict.formats import resolve as serializers
+
+from . import differences, exits, importing, progress, records, render, sweep
 from .exits import OF_STATE, Exit
-from .layout import COPIES, KEEP, Layout
-from .loading import Loaded
 
 
 def check(args: argparse.Namespace) -> Exit:

@@ -11,8 +11,13 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
-from . import decoding, integrity, mapping, plainjson, recovery, render
-from .trailer import DIGEST_BYTES
+from redundict import loading as decoding
+from redundict import mapping, recovery
+from redundict import report as integrity
+from redundict.engine.trailer import DIGEST_BYTES
+from redundict.formats import strict_json as plainjson
+
+from . import render
 
 
 def run(file: str | None = None) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, Self
 
-from . import errors
-from .slots import StoreState
+from redundict import errors
+from redundict.engine.slots import StoreState
 
 
 class Exit(IntEnum):

@@ -21,9 +21,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from . import errors, integrity, loading, serializers, survey
-from .layout import COPIES, KEEP, Layout
-from .slots import SlotState
+from redundict import errors
+from redundict import report as integrity
+from redundict.engine import newest as loading
+from redundict.engine import survey
+from redundict.engine.layout import COPIES, KEEP, Layout
+from redundict.engine.slots import SlotState
+from redundict.formats import resolve as serializers
 
 KINDS: Final = ("json", "csv", "pickle", "shelve", "dbm", "sqlitedict", "redundict")
 _SQLITE: Final = b"SQLite format 3\0"

@@ -16,7 +16,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import __version__, commands, errors, exits, importing, render
+from redundict import __doc__ as package_doc
+from redundict import __version__, errors
+
+from . import commands, exits, importing, render
 from .exits import Exit
 
 
@@ -54,9 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = _Parser(
-        prog="redundict", description=(sys.modules[__package__].__doc__ or "").partition("\n")[0]
-    )
+    top = _Parser(prog="redundict", description=(package_doc or "").partition("\n")[0])
     top.add_argument("--version", action="version", version=f"redundict {__version__}")
     _commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from . import differences, exits
 
 if TYPE_CHECKING:
+    from redundict.engine.slots import Generation, Slot
+    from redundict.report import Report
+
     from .differences import Change
-    from .integrity import Report
-    from .slots import Generation, Slot
     from .sweep import Checked
 
 SCHEMA: Final = 1

@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from redundict.engine.slots import StoreState
+
 from . import records
 from .differences import shown
-from .slots import StoreState
 
 if TYPE_CHECKING:
+    from redundict.recovery import Repair, Repaired
+    from redundict.report import Report
+
     from .exits import Exit
-    from .integrity import Report
-    from .recovery import Repair, Repaired
 
 TIME: Final = "%Y-%m-%d %H:%M:%S"
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))

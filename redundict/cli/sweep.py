@@ -17,10 +17,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from . import durable, errors, integrity, slots, survey
-from .integrity import Report
-from .layout import COPIES, KEEP, SLOT, Layout
-from .survey import Folders
+from redundict import errors
+from redundict import report as integrity
+from redundict.engine import files as durable
+from redundict.engine import slots, survey
+from redundict.engine.layout import COPIES, KEEP, SLOT, Layout
+from redundict.engine.survey import Folders
+from redundict.report import Report
 
 _ALONE: Final = 0.3  #: Seconds of work that are not worth another process.
 _BATCH: Final = 16  #: Stores that a process is given at once.

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from . import durable, errors, slots, survey
+from redundict import errors
+
+from . import files as durable
+from . import slots, survey
 from .layout import Layout
-from .loading import Loaded
+from .newest import Loaded
 from .slots import Slot, SlotState
 from .threads import wait_for
 

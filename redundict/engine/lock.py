@@ -14,7 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from . import errors
+from redundict import errors
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -11,8 +11,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from . import durable, errors, slots, survey
-from .errors import Fault
+from redundict import errors
+from redundict.errors import Fault
+
+from . import files as durable
+from . import slots, survey
 from .layout import Layout
 from .slots import Flaw, Generation, Slot, SlotState, StoreState
 

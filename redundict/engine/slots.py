@@ -18,7 +18,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from .errors import Fault
+from redundict.errors import Fault
+
 from .layout import LETTERS
 from .trailer import NO_PARENT, Trailer
 

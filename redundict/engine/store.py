@@ -20,14 +20,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from . import errors, loading, slots, threads, trailer
-from .healing import Failures, Healed, heal, listed, not_written, settle, write
+from redundict import errors
+
+from . import newest as loading
+from . import slots, threads, trailer
 from .history import THINNED, give_up
 from .layout import Layout
 from .ledger import Ledger
-from .loading import Loaded
-from .locking import WriterLock
+from .lock import WriterLock
+from .newest import Loaded
 from .slots import Slot, SlotState
+from .writes import Failures, Healed, heal, listed, not_written, settle, write
 
 if TYPE_CHECKING:
     PayloadHash = Callable[[], hashlib._Hash]  # noqa: SLF001 - as the type stubs name it

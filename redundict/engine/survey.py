@@ -14,8 +14,11 @@ from dataclasses import replace
 from itertools import chain, repeat
 from typing import Final, TypeVar
 
-from . import durable, errors, slots, trailer
-from .errors import Fault
+from redundict import errors
+from redundict.errors import Fault
+
+from . import files as durable
+from . import slots, trailer
 from .layout import COPIES, KEEP, Layout
 from .slots import Slot, SlotState
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import Fault
+from redundict.errors import Fault
+
 from .history import RECENT
 
 if TYPE_CHECKING:

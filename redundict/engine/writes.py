@@ -15,7 +15,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from . import durable, errors, slots, survey, trailer
+from redundict import errors
+
+from . import files as durable
+from . import slots, survey, trailer
 from .ledger import Ledger, Place
 from .slots import Slot, SlotState
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from . import errors
+from redundict import errors
 
 State = dict[Any, Any]
 ROOT: Final = "state"

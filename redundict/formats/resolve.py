@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final, Protocol
 
-from . import errors, trailer
-from .plainjson import JsonFormat
+from redundict import errors
+
 from .refusals import (
     ROOT,
     State,
@@ -32,6 +32,7 @@ from .refusals import (
     undecodable,
     unstorable,
 )
+from .strict_json import JsonFormat
 
 
 class Format(Protocol):
@@ -133,7 +134,7 @@ class ObjectFormat:
     def __init__(self, target: Any) -> None:
         name = getattr(target, "__name__", type(target).__name__)
         self.name = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:64]
-        if not trailer.is_format_name(self.name):
+        if not self.name:
             raise ValueError(f"{name!r} cannot name a format")
         if callable(getattr(target, "dumps", None)) and callable(getattr(target, "loads", None)):
             self._dumps, self._loads = target.dumps, target.loads

@@ -1,0 +1,1 @@
+"""The command line: arguments, what is printed, exit codes. Decides nothing about data."""
