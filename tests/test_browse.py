@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.cli.exits import Exit
 from redundict.cli import parser as cli
+from redundict.cli.exits import Exit
 from redundict.engine import survey
 from redundict.engine.slots import Slot
 from redundict.engine.trailer import Verified

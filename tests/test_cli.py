@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.cli.exits import Exit
 from redundict.cli import exits
 from redundict.cli import parser as cli
+from redundict.cli.exits import Exit
 
 from . import damage
 

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.cli.exits import Exit
 from redundict.cli import parser as cli
+from redundict.cli.exits import Exit
 from redundict.engine.history import THINNED
 
 from . import damage

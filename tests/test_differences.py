@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redundict.cli.differences import Change, Index, Kind
 from redundict.cli import differences
+from redundict.cli.differences import Change, Index, Kind
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.floats(), st.text(max_size=3))
 KEYS = st.one_of(st.text(max_size=2), st.integers(0, 2))

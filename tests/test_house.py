@@ -29,7 +29,7 @@ def name_of(path: Path) -> str:
 
 def floor(name: str) -> str:
     """Return the package that a module belongs to."""
-    first = (name.split(".") + ["top"])[1]
+    first = [*name.split("."), "top"][1]
     return first if first in MAY_IMPORT else "top"
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.cli.exits import Exit
 from redundict.cli import importing
 from redundict.cli import parser as cli
+from redundict.cli.exits import Exit
 
 STATE = {"chat": {"width": 640}, "recent": ["/a", "/b"]}
 TEXTS = {"a": "1", "ä": "zwei"}

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 
 import redundict
-from redundict.cli.differences import Kind
 from redundict.cli import exits, records
 from redundict.cli import parser as cli
+from redundict.cli.differences import Kind
 from redundict.engine import slots
 from redundict.errors import Fault
 

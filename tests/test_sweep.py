@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.cli.exits import Exit
 from redundict.cli import parser as cli
 from redundict.cli import sweep
+from redundict.cli.exits import Exit
 from redundict.engine import survey
 
 from . import damage
