@@ -1,51 +1,74 @@
-"""What can go wrong, as types: one base class, each error with the facts a person needs at night.
+"""All errors: their types, their attributes, and one named constructor for each sentence.
 
-Every error says what happened and where (`path`, `slot`, `generation`, `reason`), what is `safe`,
-and what to run next (`action`). Each also derives from the built-in exception that a caller without
-knowledge of redundict would catch, and each survives pickling (a worker process may raise it).
+Every error says what happened (`what`, and `reason` as a stable token for programs), where (`path`,
+`slot`, `generation`), what is `safe`, and what to run next (`action`). Each also derives from the
+built-in exception that a caller without knowledge of redundict would catch. Each can be pickled, so
+a worker process may raise it.
 
-Knows no files, no formats and no other module of the package.
+The code that detects a fault decides; the wording is here. This module knows no files, no formats
+and no other module of the package.
 """
 
 from __future__ import annotations
 
+import functools
+import os
+import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from types import CodeType, TracebackType
+from typing import Any, ClassVar, Final
+
+UNTOUCHED: Final = "nothing was changed"
+NOT_EMPTY: Final = "nothing was changed, and the store is not taken for empty"
 
 
 class Fault(StrEnum):
-    """What may be wrong with a slot: tokens for programs, which never change their meaning."""
+    """What can be wrong with a slot: tokens for programs. Their meaning never changes."""
 
     MISSING = "missing"
     EMPTY = "empty"  #: 0 bytes.
     NUL = "nul"  #: Nothing but NUL bytes at its end.
     NO_TRAILER = "no-trailer"  #: Cut short, or something follows the trailer.
     BAD_TRAILER = "bad-trailer"  #: A trailer that contradicts itself or the file.
-    DIGEST = "digest-mismatch"  #: The content is not what was written.
+    DIGEST = "digest-mismatch"  #: The content is not the content that was written.
     UNFINISHED = "unfinished"  #: Its last write was not completed.
     UNREADABLE = "unreadable"  #: The medium answered with an error.
-    DENIED = "denied"  #: We may not look.
+    DENIED = "denied"  #: The permissions do not allow a look.
     NOT_A_FILE = "not-a-file"  #: A link, a directory or a device.
     BEHIND = "behind"  #: Holds another generation than the other copies do.
     DIVERGED = "diverged"  #: Differs from another slot of the same generation.
 
 
+# --- the types
+
+
 class RedundictError(Exception):
     """Base of all errors of this package.
 
-    Attributes: `reason` (what happened), `path` (the store), `slot` (a slot's file name),
-    `generation` (a number), `safe` (what is not lost), `action` (what to run next); each is None
-    where it does not apply.
+    Each attribute but `what` and `reason` is None where it does not apply.
+
+    Attributes:
+        what: What happened, in words.
+        reason: The same as a token that never changes its meaning.
+        path: The store.
+        slot: A slot's file name.
+        generation: A generation's number.
+        safe: What is not lost.
+        action: What to run or to do next.
+
     """
+
+    REASON: ClassVar[str] = "failed"  #: The token of an error that is made without one.
 
     def __init__(
         self,
-        reason: str,
+        what: str,
         *,
+        reason: str | None = None,
         path: str | None = None,
         slot: str | None = None,
         generation: int | None = None,
@@ -53,8 +76,9 @@ class RedundictError(Exception):
         action: str | None = None,
         **details: Any,
     ) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        super().__init__(what)
+        self.what = what
+        self.reason = reason or self.REASON
         self.path = path
         self.slot = slot
         self.generation = generation
@@ -67,7 +91,7 @@ class RedundictError(Exception):
         where = f"{self.path}: " if self.path else ""
         rest = [f"Safe: {self.safe}."] if self.safe else []
         rest += [f"Next: {self.action}"] if self.action else []
-        return " ".join([f"{where}{self.reason}.", *rest])
+        return " ".join([f"{where}{self.what}.", *rest])
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = dict(self.__dict__)
@@ -82,93 +106,479 @@ def _rebuild(kind: type[RedundictError], facts: dict[str, Any]) -> RedundictErro
     return kind(**facts)
 
 
-class NotFoundError(RedundictError, FileNotFoundError):
-    """No slot of any copy exists, and what was asked for needs one."""
+class NotFoundError(RedundictError, FileNotFoundError, LookupError):
+    """The store, or the generation that was asked for, does not exist."""
 
-
-class NoGenerationError(RedundictError, LookupError):
-    """The store is there, and the generation that was asked for is not."""
+    REASON = "no-store"
 
 
 class StorageError(RedundictError, OSError):
-    """The operating system refused to read or write; `errno` says why."""
+    """The operating system refused to read or to write; `errno` says why."""
 
-    def __init__(self, reason: str, *, errno: int | None = None, **facts: Any) -> None:
-        super().__init__(reason, **facts)
+    REASON = "storage"
+
+    def __init__(self, what: str, *, errno: int | None = None, **facts: Any) -> None:
+        super().__init__(what, **facts)
         self.errno = errno
 
 
 class AccessError(StorageError, PermissionError):
-    """A slot may not be looked at, so it may hold what is newest: nothing is loaded past it."""
+    """The permissions do not allow a look at a slot that may hold the newest generation."""
+
+    REASON = "denied"
 
 
 class CommitError(StorageError):
     """No copy of the new generation is durable; the generation before it is untouched.
 
-    `failures` maps each copy's slot path to what the operating system said.
+    `failures` maps the path of each copy's slot to the system's message.
     """
 
+    REASON = "not-written"
     failures: dict[str, str]
 
 
 class LockedError(RedundictError, TimeoutError):
-    """Another writer has the store open: `pid`, `host` and `since` say who, if it left a note."""
+    """A writer has the store open. `pid`, `host` and `since` name it, if it left a note."""
 
+    REASON = "locked"
     pid: int | None
     host: str | None
     since: str | None
 
 
 class ConflictError(RedundictError, RuntimeError):
-    """Somebody else committed to the store meanwhile; nothing was overwritten."""
+    """Another writer has committed to the store; nothing was overwritten."""
+
+    REASON = "conflict"
 
 
 class DivergedError(ConflictError):
     """Two copies hold different content under one generation number; nothing was overwritten."""
 
+    REASON = "diverged"
+
 
 class LostError(RedundictError, ValueError):
-    """Slots exist and none verifies; `slots` maps each slot's path to what is wrong with it."""
+    """Slots exist and none verifies; `slots` maps each slot's path to its fault in words."""
 
+    REASON = "lost"
     slots: dict[str, str]
 
 
 class NewerVersionError(RedundictError, ValueError):
-    """A slot was written by a newer redundict; this one neither reads nor overwrites it."""
+    """A newer redundict wrote a slot; this version neither reads nor overwrites it."""
+
+    REASON = "newer-version"
 
 
 class FormatError(RedundictError, ValueError):
-    """The payload is not in the format it was to be decoded with."""
+    """The payload is not in the format that was asked for."""
+
+    REASON = "format"
 
 
 class UnstorableError(FormatError, TypeError):
     """The format cannot give the state back as it is; `item` is the path of the offending item."""
 
+    REASON = "unstorable"
     item: str
 
 
 class ReadOnlyError(RedundictError, PermissionError):
     """The store was opened with flag 'r' and cannot be written."""
 
+    REASON = "read-only"
+
 
 class ClosedError(RedundictError, ValueError):
     """The store is closed."""
 
+    REASON = "closed"
+
 
 class TransactionError(RedundictError, RuntimeError):
-    """It cannot be done inside a transaction; or one inside this one failed, and so this one."""
+    """The call cannot be made at this moment: the store is in the middle of something.
 
+    `reason` says in the middle of what: ``inside`` a transaction, ``failed-inside`` one of which a
+    part failed, ``other-task`` has a transaction, ``busy`` with a commit in this very thread, or
+    ``forked`` from the process that opened the store.
+    """
 
-class BusyError(RedundictError, RuntimeError):
-    """The store is in the middle of a commit, in this very thread."""
-
-
-class ForkedError(RedundictError, RuntimeError):
-    """The store was opened by the parent process before a fork; only the parent may write it."""
+    REASON = "inside"
 
 
 class RedundancyWarning(UserWarning):
     """The newest state is safe, but not in as many copies as were asked for."""
+
+
+# --- the sentences: opening and reading
+
+
+def no_store(path: str, *, what: str | None = None, action: str | None = None) -> NotFoundError:
+    """Return the error for a path at which no slot exists."""
+    return NotFoundError(
+        what or "there is no store here",
+        path=path,
+        safe=UNTOUCHED,
+        action=action
+        or "look at the path; a store is named without the .a0 of its slots, and the folders of "
+        "its copies are given with --copies",
+    )
+
+
+def no_generation(path: str, what: str, generation: int, log: str) -> NotFoundError:
+    """Return the error for a generation that does not exist; `log` is the command to run."""
+    return NotFoundError(
+        what, reason="no-generation", path=path, generation=generation, safe=UNTOUCHED, action=log
+    )
+
+
+def no_folder(path: str, folder: str) -> NotFoundError:
+    """Return the error for a copy's folder that is absent: its disk may not be mounted."""
+    return NotFoundError(
+        f"no copy has a slot, and the folder {folder} does not exist",
+        reason="no-folder",
+        path=path,
+        safe=NOT_EMPTY,
+        action=f"mount or make {folder}, then try again",
+    )
+
+
+def lost(path: str, reasons: Mapping[str, str]) -> LostError:
+    """Return the error for a store in which no slot verifies; `reasons` are by slot path."""
+    return LostError(
+        f"no slot verifies ({_listed(reasons)})",
+        path=path,
+        safe="nothing was overwritten; every slot is as it was found",
+        action="restore a slot from a backup. Only to start anew: open it with flag 'n', which "
+        "puts these slots aside",
+        slots=dict(reasons),
+    )
+
+
+def newer_version(path: str) -> NewerVersionError:
+    """Return the error for a slot that a newer redundict wrote."""
+    name = os.path.basename(path)
+    return NewerVersionError(
+        f"{name} was written by a newer redundict",
+        path=path,
+        slot=name,
+        safe=UNTOUCHED,
+        action="pip install --upgrade redundict",
+    )
+
+
+def denied(path: str, slot_path: str, why: str) -> AccessError:
+    """Return the error for a slot that may hold the newest generation and cannot be looked at."""
+    name = os.path.basename(slot_path)
+    return AccessError(
+        f"{name} {why}",
+        path=path,
+        slot=name,
+        safe=NOT_EMPTY,
+        action=f"make {slot_path} readable, then try again",
+    )
+
+
+def exhausted(error: OSError, path: str) -> RedundictError:
+    """Return the error for a process that has no descriptor or memory left to open a slot."""
+    name = os.path.basename(path)
+    return refused(
+        error,
+        f"{name} cannot be opened",
+        path=path,
+        slot=name,
+        action="close files that this program holds open, then try again",
+    )
+
+
+def unlisted(error: OSError, path: str, hidden: str) -> RedundictError:
+    """Return the error for a folder that cannot be listed; `hidden` may be in it."""
+    return refused(
+        error,
+        f"the folder cannot be listed, so that a {hidden} may be overlooked",
+        path=path,
+        action="make the folder readable, then try again",
+    )
+
+
+def wrong_format(path: str, stored: str, wanted: str | None = None, **facts: Any) -> FormatError:
+    """Return the error for a payload of another format than the one that was asked for."""
+    instead = f", not as {wanted}" if wanted else ""
+    return FormatError(
+        f"it is stored as {stored}{instead}",
+        path=path,
+        **{
+            "safe": "nothing was changed, and nothing was decoded",
+            "action": f"pass format={stored!r}, if you trust its writer",
+            **facts,
+        },
+    )
+
+
+def plain_file_refused(error: OSError, path: str) -> RedundictError:
+    """Return the error for the recipe's plain file, if it cannot be read."""
+    return refused(
+        error,
+        "the plain file there cannot be read",
+        path=path,
+        safe=NOT_EMPTY,
+        action="make it readable, or move it away",
+    )
+
+
+# --- the sentences: the lock and other writers
+
+
+def locked(path: str, note: Mapping[str, str]) -> LockedError:
+    """Return the error for a store that a writer has open; `note` is what the lock file says."""
+    pid = int(note["pid"]) if note.get("pid", "").isdecimal() else None
+    holder = f"by process {pid} on {note.get('host')} since {note.get('since')}"
+    return LockedError(
+        f"the store is open for writing {holder if pid else 'already'}",
+        path=path,
+        safe=UNTOUCHED,
+        action="close that program, wait for it with timeout=, or open with flag 'r' to read",
+        pid=pid,
+        host=note.get("host"),
+        since=note.get("since"),
+    )
+
+
+def opened_twice(path: str) -> LockedError:
+    """Return the error for an open store of which `__init__` is called again."""
+    return LockedError(
+        "this very object has the store open already",
+        reason="open-already",
+        path=path,
+        safe=UNTOUCHED,
+        action="call redundict.open() to make another object, once this one is closed",
+        pid=os.getpid(),
+        host=None,
+        since=None,
+    )
+
+
+def lock_refused(error: OSError, lock_path: str, path: str) -> RedundictError:
+    """Return the error for a lock file that cannot be made or locked."""
+    return refused(
+        error,
+        f"the lock file {lock_path} cannot be taken",
+        path=path,
+        action="look at the folder's permissions and free space, or open with flag 'r'",
+    )
+
+
+def conflict(path: str, slot: str, generation: int) -> ConflictError:
+    """Return the error for a generation that this process has not seen."""
+    return ConflictError(
+        f"{slot} holds generation {generation}, which this process has not seen: another writer "
+        "was here",
+        path=path,
+        slot=slot,
+        generation=generation,
+        safe="nothing was overwritten",
+        action="reload() to take the other writer's state, and make the change again",
+    )
+
+
+def diverged(path: str, one: str, other: str, generation: int, repair: str) -> DivergedError:
+    """Return the error for two slots with one number and different content."""
+    return DivergedError(
+        f"{one} and {other} hold different content as generation {generation}",
+        path=path,
+        slot=other,
+        generation=generation,
+        safe="both are as they were; nothing was overwritten",
+        action=repair,
+    )
+
+
+# --- the sentences: committing
+
+
+def not_written(
+    path: str, failures: Mapping[str, OSError], generation: int, stands: int
+) -> CommitError:
+    """Return the error for a generation that is durable in no copy; `stands` is the survivor."""
+    reasons = {slot: why(error) for slot, error in failures.items()}
+    return CommitError(
+        f"no copy could be written ({_listed(reasons)})",
+        errno=next(iter(failures.values())).errno,
+        path=path,
+        generation=generation,
+        safe=f"generation {stands} stands" if stands else "nothing was there yet",
+        action="free space or mend the disk, then sync() again",
+        failures=reasons,
+    )
+
+
+def not_in_every_copy(path: str, generation: int, failures: Mapping[str, OSError]) -> str:
+    """Return the warning for a generation that is durable, but not in every copy."""
+    reasons = {slot: why(error) for slot, error in failures.items()}
+    return (
+        f"{path}: generation {generation} is durable, but not in every copy ({_listed(reasons)}). "
+        "The next sync() tries again."
+    )
+
+
+def numbers_used_up(path: str, generation: int) -> StorageError:
+    """Return the error for a store that has no greater number to give."""
+    return StorageError(
+        f"the numbers are used up: a slot holds generation {generation}",
+        path=path,
+        safe=UNTOUCHED,
+        action="copy the state into a new store",
+    )
+
+
+def busy(path: str) -> TransactionError:
+    """Return the error for a call that interrupts a commit in its own thread."""
+    return TransactionError(
+        "it is in the middle of a commit, which a signal handler or a method of a value in it "
+        "interrupted",
+        reason="busy",
+        path=path,
+        safe=UNTOUCHED,
+        action="call it after the interrupted commit has returned",
+    )
+
+
+def forked(path: str) -> TransactionError:
+    """Return the error for a child of the process that opened the store."""
+    return TransactionError(
+        "this process is a fork of the process that has the store open for writing",
+        reason="forked",
+        path=path,
+        safe="nothing was changed; the parent goes on",
+        action="open the store in this process, once the parent has closed it, or fork before it "
+        "is opened",
+    )
+
+
+# --- the sentences: the dict
+
+
+def read_only(path: str) -> ReadOnlyError:
+    """Return the error for a change to a store that was opened with flag 'r'."""
+    return ReadOnlyError(
+        "it was opened with flag 'r'",
+        path=path,
+        safe=UNTOUCHED,
+        action="open it with flag 'w' to write",
+    )
+
+
+def closed(path: str) -> ClosedError:
+    """Return the error for a store that is used after `close`."""
+    return ClosedError("the store is closed", path=path, action="open it again")
+
+
+def inside_transaction(path: str) -> TransactionError:
+    """Return the error for a commit in the middle of a transaction."""
+    return TransactionError(
+        "a transaction is going on, in this very thread, which commits at its end",
+        path=path,
+        safe="nothing was committed",
+        action="call it after the transaction",
+    )
+
+
+def other_task(path: str) -> TransactionError:
+    """Return the error for a task that begins a transaction while another task has one."""
+    return TransactionError(
+        "another task of this thread has a transaction going on",
+        reason="other-task",
+        path=path,
+        safe=UNTOUCHED,
+        action="write `async with`, which waits for the end of the other transaction",
+    )
+
+
+def failed_inside(path: str, generation: int) -> TransactionError:
+    """Return the error for a transaction of which a part failed."""
+    return TransactionError(
+        "a transaction inside this one failed, so nothing of it is committed",
+        reason="failed-inside",
+        path=path,
+        safe=f"generation {generation} stands, and memory is as it was committed",
+        action="make the changes again",
+    )
+
+
+def lock_held_at_exit(path: str) -> TransactionError:
+    """Return the error for a store that a thread holds while the interpreter exits."""
+    return TransactionError(
+        "it is not saved: a thread holds its lock, and may be changing it",
+        reason="held",
+        path=path,
+        safe="the last commit stands",
+        action="end the thread before the program ends",
+    )
+
+
+# --- turning what the system says into an error
+
+
+def why(error: BaseException) -> str:
+    """Return what went wrong; in the words of the operating system if it said it."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{os.path.basename(path)}: {reason}" for path, reason in reasons.items())
+
+
+def refused(error: Exception, doing: str, **facts: Any) -> RedundictError:
+    """Return the typed error for what the operating system refused while `doing`."""
+    facts = {"safe": UNTOUCHED, **facts}
+    if isinstance(error, FileNotFoundError):
+        return NotFoundError(f"{doing}: {why(error)}", reason="no-file", **facts)
+    kind = AccessError if isinstance(error, PermissionError) else StorageError
+    return kind(f"{doing}: {why(error)}", errno=getattr(error, "errno", None), **facts)
+
+
+@contextmanager
+def typed(doing: str, **facts: Any) -> Iterator[None]:
+    """Turn what the operating system refuses while `doing`, or a bad slot, into a typed error."""
+    try:
+        yield
+    except RedundictError:
+        raise
+    except (OSError, ValueError) as error:
+        reraise_interrupt(error)
+        raise refused(error, doing, **facts) from error
+
+
+def reraise_interrupt(error: Exception) -> None:
+    """Raise `error` again if a signal handler raised it: then no medium failed (law 15).
+
+    A handler's `TimeoutError` is an `OSError`, too. It is recognised by the handler's frame in the
+    traceback, which begins at the call that was interrupted.
+    """
+    if _handlers().intersection(_codes(error.__traceback__)):
+        raise error
+
+
+def _codes(trace: TracebackType | None) -> Iterator[CodeType]:
+    while trace is not None:
+        yield trace.tb_frame.f_code
+        trace = trace.tb_next
+
+
+def _handlers() -> frozenset[CodeType]:
+    found = set()
+    for number in signal.valid_signals():
+        handler: Any = signal.getsignal(number)
+        while isinstance(handler, functools.partial):
+            handler = handler.func
+        method = getattr(handler, "__func__", handler)
+        if callable(handler) and not hasattr(method, "__code__"):
+            method = type(handler).__call__
+        if hasattr(method, "__code__"):
+            found.add(method.__code__)
+    return frozenset(found)
 
 
 def warn(message: str) -> None:
@@ -181,27 +591,3 @@ def warn(message: str) -> None:
 
 def _is_ours(module: str) -> bool:
     return module == __package__ or module.startswith(f"{__package__}.")
-
-
-def why(error: Exception) -> str:
-    """Return what went wrong, if the operating system said it, in its words."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-@contextmanager
-def typed(doing: str, **facts: Any) -> Iterator[None]:
-    """Turn what the operating system refuses while `doing`, or a bad slot, into a typed error."""
-    try:
-        yield
-    except RedundictError:
-        raise
-    except (OSError, ValueError) as error:
-        raise refusal(error, doing, **facts) from error
-
-
-def refusal(error: Exception, doing: str, **facts: Any) -> RedundictError:
-    """Return the typed error for what the operating system refused while `doing`."""
-    if isinstance(error, FileNotFoundError):
-        return NotFoundError(f"{doing}: {why(error)}", **facts)
-    kind = AccessError if isinstance(error, PermissionError) else StorageError
-    return kind(f"{doing}: {why(error)}", errno=getattr(error, "errno", None), **facts)

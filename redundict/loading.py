@@ -112,7 +112,7 @@ def plain_file(path: str) -> bytes | None:
     try:
         return durable.read_plain(path)
     except OSError as error:
-        raise errors.refusal(
+        raise errors.refused(
             error,
             "the plain file there cannot be read",
             path=path,

@@ -366,7 +366,7 @@ class RedunDict(dict[Any, Any]):
 
     def _encoded(self) -> bytes:
         if not self._is_whole:
-            raise errors.BusyError(
+            raise errors.TransactionError(
                 "an interrupt left the state in memory half replaced",
                 path=self.path,
                 safe=f"generation {self.generation} stands",

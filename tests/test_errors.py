@@ -41,7 +41,7 @@ def test_every_error_is_public_and_says_what_it_means(kind: type) -> None:
     ("kind", "builtin"),
     [
         (errors.NotFoundError, FileNotFoundError),
-        (errors.NoGenerationError, LookupError),
+        (errors.NotFoundError, LookupError),
         (errors.StorageError, OSError),
         (errors.AccessError, PermissionError),
         (errors.CommitError, OSError),

@@ -151,7 +151,7 @@ def test_rollback_to_what_is_not_there_changes_nothing(store: str) -> None:
     before = slots(store)
     with redundict.open(store) as state:
         for number in (7, 0, -1):
-            with pytest.raises(redundict.NoGenerationError) as caught:
+            with pytest.raises(redundict.NotFoundError) as caught:
                 state.rollback(to=number)
             assert caught.value.generation == number
         assert state == {"n": 2}
@@ -162,7 +162,7 @@ def test_the_first_generation_has_none_before_it(path: str) -> None:
     """Rolling a store back that has one generation is a typed error."""
     with redundict.open(path) as state:
         state.sync()
-        with pytest.raises(redundict.NoGenerationError, match="no generation before 1"):
+        with pytest.raises(redundict.NotFoundError, match="no generation before 1"):
             state.rollback()
 
 

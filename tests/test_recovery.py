@@ -201,7 +201,7 @@ def test_a_rollback_on_disk_is_a_new_generation(store: str) -> None:
     assert redundict.load(store) == {"n": 2}
     assert redundict.rollback(store) == 5
     assert redundict.load(store) == {"n": 3}
-    with pytest.raises(redundict.NoGenerationError):
+    with pytest.raises(redundict.NotFoundError):
         redundict.rollback(store, to=99)
     assert redundict.check(store).generation == 5
 

@@ -77,7 +77,7 @@ def refusal_of(format: serializers.Format, state: State) -> UnstorableError:
     error = caught.value
     assert isinstance(error, TypeError)
     assert isinstance(error, ValueError)
-    assert error.reason.endswith(f": not storable as {format.name}")
+    assert error.what.endswith(f": not storable as {format.name}")
     assert error.safe == "nothing was written; the last commit stands"
     return error
 
@@ -184,7 +184,7 @@ def test_what_json_would_change_is_refused_by_its_path(state: State, item: str, 
     """The error names the first offending item as one would write it in Python."""
     error = refusal_of(JSON, state)
     assert error.item == item
-    assert error.reason == f"{item}: {why}: not storable as json"
+    assert error.what == f"{item}: {why}: not storable as json"
 
 
 def test_a_long_value_is_shown_in_short() -> None:
@@ -343,7 +343,7 @@ def test_what_is_not_json_is_a_format_error(payload: bytes, reason: str) -> None
     """The error says what is wrong with the payload."""
     with pytest.raises(FormatError) as caught:
         JSON.decode(payload)
-    assert caught.value.reason.startswith(reason)
+    assert caught.value.what.startswith(reason)
 
 
 # -- csv
@@ -384,7 +384,7 @@ def test_what_csv_would_change_is_refused_by_its_path(state: State, item: str, w
     """Nothing silently becomes a string."""
     error = refusal_of(CSV, state)
     assert error.item == item
-    assert error.reason.startswith(f"{item}: {why}")
+    assert error.what.startswith(f"{item}: {why}")
 
 
 def test_a_field_longer_than_csv_reads_is_refused() -> None:
@@ -414,7 +414,7 @@ def test_what_is_not_csv_of_pairs_is_a_format_error(payload: bytes, reason: str)
     """A row too short or too long is no item, and no key counts twice."""
     with pytest.raises(FormatError) as caught:
         CSV.decode(payload)
-    assert caught.value.reason.startswith(f"not readable as csv: {reason}")
+    assert caught.value.what.startswith(f"not readable as csv: {reason}")
 
 
 def test_csv_with_windows_line_ends_is_read() -> None:
@@ -629,7 +629,7 @@ def test_what_a_format_does_not_give_back_equal_is_refused_by_its_path(
     """What a foreign format promises is not known, so it is tried before anything is written."""
     error = refusal_of(forgetful(change), state)
     assert error.item == item
-    assert error.reason.startswith(f"{item}: {why}")
+    assert error.what.startswith(f"{item}: {why}")
 
 
 def test_what_a_format_gives_back_must_be_a_dict() -> None:
@@ -671,7 +671,7 @@ def test_an_encoder_that_refuses_everything_names_the_state() -> None:
     format = serializers.resolve(namespace(dumps=dumps, loads=eval))
     error = refusal_of(format, {"a": [1]})
     assert error.item == "state['a'][0]"
-    assert "1 (int): out of paper" in error.reason
+    assert "1 (int): out of paper" in error.what
     assert refusal_of(format, {"a": []}).item == "state"
 
 
@@ -762,7 +762,7 @@ def test_a_plain_file_in_no_known_format_is_refused(content: bytes) -> None:
         with pytest.raises(FormatError) as caught:
             serializers.read_plain(content, serializers.resolve(asked))
         for name in tried:
-            assert f"not readable as {name}: " in caught.value.reason
+            assert f"not readable as {name}: " in caught.value.what
 
 
 class Planted:

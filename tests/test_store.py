@@ -240,7 +240,7 @@ def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.Monk
     def save(*_: object) -> None:
         try:
             state.sync()
-        except redundict.BusyError as error:
+        except redundict.TransactionError as error:
             caught.append(error)
 
     before = signal.signal(signal.SIGUSR1, save)
@@ -262,7 +262,7 @@ def test_a_signal_handler_cannot_reload_in_the_middle_of_a_rollback(
 
     class Interrupting(durable.Disk):
         def sync_data(self, fd: int) -> None:
-            with pytest.raises(redundict.BusyError) as caught:
+            with pytest.raises(redundict.TransactionError) as caught:
                 state.reload()
             refused.append(caught.value)
             super().sync_data(fd)

@@ -249,7 +249,7 @@ def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: s
                 state["n"] += 1
                 try:
                     newest = state.sync()
-                except redundict.BusyError:
+                except redundict.TransactionError:
                     refused += 1
             return trace
 

@@ -316,6 +316,6 @@ def _payload(generation: Generation) -> bytes:
         _, verified = survey.verify(slot)
         if verified and verified.trailer.digest == generation.digest:
             return verified.payload
-    raise errors.NoGenerationError(
+    raise errors.NotFoundError(
         "it is no longer there", path=generation.slots[0].path, action="press c to check again"
     )

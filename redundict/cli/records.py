@@ -51,7 +51,7 @@ def failure(error: BaseException) -> Record:
     """Return an error as a record."""
     return {
         "type": type(error).__name__,
-        "reason": getattr(error, "reason", None) or str(error),
+        "reason": getattr(error, "what", None) or str(error),
         "safe": getattr(error, "safe", None),
         "action": getattr(error, "action", None),
     }

@@ -99,7 +99,7 @@ class WriterLock:
         except Timeout:
             raise self._locked() from None
         except OSError as error:
-            raise errors.refusal(
+            raise errors.refused(
                 error,
                 f"the lock file {self._path} cannot be taken",
                 path=self._store,

@@ -171,10 +171,11 @@ def previous(layout: Layout, generation: int) -> int:
     raise no_generation(layout, f"there is no generation before {generation}", generation)
 
 
-def no_generation(layout: Layout, reason: str, generation: int) -> errors.NoGenerationError:
+def no_generation(layout: Layout, reason: str, generation: int) -> errors.NotFoundError:
     """Return the error for a generation that is not there."""
-    return errors.NoGenerationError(
+    return errors.NotFoundError(
         reason,
+        reason="no-generation",
         path=layout.path,
         generation=generation,
         safe="nothing was changed",

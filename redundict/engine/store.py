@@ -190,7 +190,7 @@ class Store:
     def refuse_if_forked(self) -> None:
         """Raise `ForkedError` in a child of the process that opened the store."""
         if self.lock.inherited:
-            raise errors.ForkedError(
+            raise errors.TransactionError(
                 "this process is a fork of the one that has the store open for writing",
                 path=self.layout.path,
                 safe="nothing was changed; the parent goes on",
@@ -213,9 +213,9 @@ class Store:
         finally:
             self.lock.release(settled)
 
-    def busy(self) -> errors.BusyError:
+    def busy(self) -> errors.TransactionError:
         """Return the error for a commit in the middle of another."""
-        return errors.BusyError(
+        return errors.TransactionError(
             "it is in the middle of a commit, which a signal handler or a method of a value in it "
             "interrupted to commit again",
             path=self.layout.path,

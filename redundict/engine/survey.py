@@ -249,7 +249,7 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
         others = [n for n in names if n.startswith(prefix) and within + n not in known]
         found += [(within + n, *place) for n in others if (place := layout.parse(n))]
     if refused and not folders:
-        raise errors.refusal(
+        raise errors.refused(
             refused,
             "the folder cannot be listed, so that a slot may be overlooked",
             path=layout.path,
@@ -284,7 +284,7 @@ def _unreadable(slot: Slot, error: OSError) -> Slot:
     if error.errno in durable.DAMAGE:
         return replace(slot, state=SlotState.DAMAGED, fault=Fault.UNREADABLE, reason=reason)
     if error.errno in durable.EXHAUSTED:
-        raise errors.refusal(
+        raise errors.refused(
             error,
             f"{slot.name} cannot be opened",
             path=slot.path,

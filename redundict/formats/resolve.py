@@ -216,7 +216,7 @@ def read_plain(content: bytes, format: Format) -> State:
         try:
             return candidate.decode(content)
         except errors.FormatError as error:
-            objections.append(error.reason)
+            objections.append(error.what)
     raise errors.FormatError("; ".join(objections))
 
 
