@@ -557,17 +557,23 @@ def reraise_interrupt(error: Exception) -> None:
     A handler's `TimeoutError` is an `OSError`, too. It is recognised by the handler's frame in the
     traceback, which begins at the call that was interrupted.
     """
-    if _handlers().intersection(_codes(error.__traceback__)):
+    foreign = _foreign_codes(error.__traceback__)
+    if foreign and not foreign.isdisjoint(_handlers()):
         raise error
 
 
-def _codes(trace: TracebackType | None) -> Iterator[CodeType]:
+def _foreign_codes(trace: TracebackType | None) -> set[CodeType]:
+    """Return the code of each frame in a traceback that is not of this package."""
+    found = set()
     while trace is not None:
-        yield trace.tb_frame.f_code
+        if not _is_ours(trace.tb_frame.f_globals.get("__name__", "")):
+            found.add(trace.tb_frame.f_code)
         trace = trace.tb_next
+    return found
 
 
-def _handlers() -> frozenset[CodeType]:
+def _handlers() -> set[CodeType]:
+    """Return the code of each signal handler that is written in Python."""
     found = set()
     for number in signal.valid_signals():
         handler: Any = signal.getsignal(number)
@@ -578,7 +584,7 @@ def _handlers() -> frozenset[CodeType]:
             method = type(handler).__call__
         if hasattr(method, "__code__"):
             found.add(method.__code__)
-    return frozenset(found)
+    return found
 
 
 def warn(message: str) -> None:

@@ -1,57 +1,64 @@
-"""What becomes of a store that nobody closes: at the interpreter's exit, and in a forked child.
+"""The life of a store around its program: the interpreter's exit, a fork, and the time after close.
 
-At exit, what is unsaved is saved; what cannot be is raised at the end, which Python prints. A child
-begins without what belongs to its parent: it neither writes it nor lets go of it at its own exit.
-Keeps no store alive.
+At exit, what is unsaved is saved; what cannot be is raised at the end, and Python prints it. A
+child of fork begins without what belongs to its parent: it neither writes it nor lets go of it.
+Keeps no store alive, and knows of a dict only the few methods of `_Open`.
 """
 
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import weakref
-from typing import Protocol
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from . import errors
+
+_MACHINERY: Final = {"__new__", "__init__", "__getattribute__", "__hash__", "__sizeof__"}
 
 
 class _Open(Protocol):
     """What is asked of a store that is open."""
 
-    def _at_exit(self) -> None:
+    def _save_at_exit(self) -> None:
         """Save what is unsaved."""
 
-    def _in_child(self) -> None:
+    def _begin_as_child(self) -> None:
         """Begin without what belongs to the parent process."""
 
 
 _open: dict[int, weakref.ref[_Open]] = {}
 
 
-def began(state: _Open) -> None:
-    """Note that a store was opened for writing."""
+def register(state: _Open) -> None:
+    """Note that a store was opened for writing, and is to be saved at exit."""
     _open[id(state)] = weakref.ref(state)
 
 
-def ended(state: _Open) -> None:
-    """Note that it was closed, or is no longer there."""
+def unregister(state: _Open) -> None:
+    """Note that nothing of a store is left to be saved."""
     _open.pop(id(state), None)
 
 
-def is_open(state: _Open) -> bool:
-    """Tell whether a store was opened in this process, and not closed."""
+def is_registered(state: _Open) -> bool:
+    """Tell whether a store is to be saved at exit."""
     return id(state) in _open
+
+
+def _registered() -> list[_Open]:
+    # An empty dict is false, so the test is for None.
+    return [state for reference in list(_open.values()) if (state := reference()) is not None]
 
 
 @atexit.register
 def _save_all() -> None:
     failures = []
-    for reference in list(_open.values()):
-        if (state := reference()) is not None:  # an empty dict is one, too
-            try:
-                state._at_exit()  # noqa: SLF001 - not for users, who have `sync`
-            except Exception as error:  # noqa: BLE001 - the other stores are to be saved as well
-                failures.append(error)
+    for state in _registered():
+        try:
+            state._save_at_exit()  # noqa: SLF001 - the protocol is between the two
+        except Exception as error:  # noqa: BLE001 - the other stores are to be saved as well
+            failures.append(error)
     _open.clear()
     if failures:
         listed = "\n".join(f"- {error}" for error in failures)
@@ -59,11 +66,51 @@ def _save_all() -> None:
 
 
 def _begin_as_child() -> None:
-    for reference in list(_open.values()):
-        if (state := reference()) is not None:  # an empty dict is one, too
-            state._in_child()  # noqa: SLF001 - not for users
+    for state in _registered():
+        state._begin_as_child()  # noqa: SLF001 - the protocol is between the two
     _open.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_as_child)
+
+
+# --- closed
+
+Kind = TypeVar("Kind", bound=type[dict[Any, Any]])
+
+
+class _Closed:
+    """The few methods that a closed dict still has."""
+
+    path: str
+
+    def close(self) -> None:
+        """Do nothing: it is closed."""
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing: it is closed."""
+
+    def __del__(self) -> None:
+        """Do nothing: it is closed."""
+
+    def __repr__(self) -> str:
+        return f"<closed store {self.path!r}>"
+
+
+@functools.cache
+def closed_class(kind: Kind) -> Kind:
+    """Return the class of `kind`'s closed instances: each method raises `ClosedError`.
+
+    An open store pays nothing for it: `close` changes the object's class. Attributes and properties
+    still answer, `close` does nothing, and `isinstance` holds.
+    """
+    methods = {
+        name for base in kind.__mro__[:-1] for name, it in vars(base).items() if callable(it)
+    }
+    refused = dict.fromkeys(methods - _MACHINERY - vars(_Closed).keys(), _refuse)
+    return type(f"Closed{kind.__name__}", (_Closed, kind), refused)  # type: ignore[return-value]
+
+
+def _refuse(self: _Closed, *_: object, **__: object) -> NoReturn:
+    raise errors.closed(self.path)

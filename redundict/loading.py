@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from . import errors
-from .engine import files as durable
+from .engine import files
 from .engine import newest as loading
 from .engine.layout import COPIES, KEEP, Layout
 from .engine.newest import Loaded
@@ -110,7 +110,7 @@ def refuse_format(layout: Layout, slot: Slot, format: str) -> NoReturn:
 def plain_file(path: str) -> bytes | None:
     """Return the content of the file at the store's own path, None if there is none."""
     try:
-        return durable.read_plain(path)
+        return files.read_plain(path)
     except OSError as error:
         raise errors.refused(
             error,

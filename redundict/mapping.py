@@ -1,285 +1,337 @@
 """The dict: a `RedunDict` lives in memory and commits itself with `sync`. Knows no slots.
 
-Reading and changing it is dict's own code at dict's own speed; only `sync`, `close`, `reload`,
-`rollback`, `commit` and `transaction` reach the store. Invariant: whatever fails, memory is either
-as the caller left it or as the last commit was, never something in between.
+To read and to change it is dict's own code at dict's own speed. Only the methods below reach the
+store, which this module knows as `Stored` only.
 
-Threads: `lock` is held while a state is encoded or replaced, and throughout a transaction, so that
-nobody commits what another thread has half changed under it; it is not held while the disk is
-written to. Changes made without it cannot make a commit fail either: where other threads are alive,
-what is encoded is a snapshot (see `snapshots`).
+Invariants: whatever fails, memory is as the caller left it or as a commit was, never something in
+between. Memory and store agree before anything is told (law 14).
+
+Threads: `lock` is held while a state is encoded or replaced, and throughout a transaction, so no
+thread commits what another one has half changed under it. It is not held while the disk is written
+to. Commits come in the order in which their states were encoded.
 """
 
 from __future__ import annotations
 
 import copy
-import os
 import threading
+import time
+import typing
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from typing import Any, Final, Literal, Self, overload
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Self, TypeVar
 
-from . import errors, lifetime
-from . import loading as decoding
-from .closed import closed_class
-from .committer import Writer
-from .engine import newest as loading
-from .engine.history import RECENT
-from .engine.layout import COPIES, KEEP, Layout
+from . import errors, lifetime, loading, options, recovery
+from .committer import Commit, Committer, Encoded
+from .engine.history import History
+from .engine.layout import COPIES, KEEP
 from .engine.newest import Loaded
 from .engine.slots import Generation
-from .engine.store import Store
+from .engine.store import Outcome, Store
 from .engine.survey import Folders
-from .engine.threads import alone
-from .events import Event, Teller
-from .formats import resolve as serializers
-from .loading import Path
-from .recovery import put_lost_aside
+from .events import Event, Events
+from .options import Flag, Path
 from .report import Recovery, not_found, recovery_of
-from .snapshots import snapshot
+from .stored import Stored
+from .transactions import Transaction, Transactions
 
-FLAGS: Final = ("r", "w", "c", "n")
+if typing.TYPE_CHECKING:  # type checkers know it; it need not be installed
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    K = DefaultingTypeVar("K", default=Any)
+    V = DefaultingTypeVar("V", default=Any)
+else:
+    K, V = TypeVar("K"), TypeVar("V")
+Result = TypeVar("Result")
+
 _AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.
+_PAUSE: Final = 0.01  #: Seconds before `modify` tries again after a conflict.
 
 
-class RedunDict(dict[Any, Any]):
+class RedunDict(dict[K, V]):
     """A dict of which every `sync` is a durable, checksummed, numbered generation.
-
-    `path` names the store; its files are `path` + `.a0`, `.b0`, and so on. `flag` is dbm's: ``r``
-    read only, without a lock; ``w`` an existing store; ``c`` create it if need be; ``n`` start
-    empty, with the old generations kept for rollback. `mode` is the files' permission bits.
-    `format` is ``"json"``, ``"csv"``, ``"pickle"`` or an object with ``dumps``/``loads`` or
-    ``dump``/``load``. `copies` is a number, or one folder per copy; `keep` how many generations
-    stay. `history` says which: the last ones, or with ``"thinned"`` (and `keep` of 4 or more) the
-    last two, the one that was there on opening, and others spread out over time, so that a state
-    that went wrong an hour ago can still be rolled back. `defaults` are filled in under what was
-    loaded. `timeout` is how many seconds to wait for another writer to close (0). With `shared`,
-    the lock is held only while committing, and waited for as long as commits should take (10), so
-    that several processes may have the store open; what they must not overwrite of each other's is
-    noticed (`ConflictError`), see `commit`.
-
-    With `autosync`, a change is committed so many seconds later at the latest, from a background
-    thread; every so often that costs as much as a `sync`. `on_event` is called with an `Event` when
-    damage was found on opening, when a commit is not in every copy, and when one failed in the
-    background; in the thread in which it happened. The logger ``redundict`` is told the same.
 
     What is unsaved when the interpreter exits is saved. A store that nobody refers to any more is
     closed; if something in it was unsaved, with a `ResourceWarning`.
 
-    Raises `LockedError`, `NotFoundError`, `LostError`, `AccessError`, `FormatError`,
-    `DivergedError`, `NewerVersionError`. `recovery` is None, or says what was found damaged.
+    Args:
+        path: Names the store. Its files are `path` + ``.a0``, ``.b0``, and so on.
+        flag: As in dbm: ``r`` read only, without a lock; ``w`` an existing store; ``c`` create it
+            if need be; ``n`` start empty, with the old generations kept for a rollback.
+        mode: The permission bits of the files, set before they have content.
+        format: ``"json"``, ``"csv"``, ``"pickle"``, or an object with ``dumps``/``loads`` or
+            ``dump``/``load``.
+        copies: A number, or one folder for each copy.
+        keep: How many generations stay.
+        history: Which generations stay: the last ones (``"recent"``), or the last two, the one that
+            this opening found, and others that are spread out over time (``"thinned"``). By
+            default, thinned from ``keep=4`` on.
+        defaults: Lie under every state that enters memory; nested dicts are filled in, too.
+        timeout: Seconds to wait for another writer; by default 0, or 10 if `shared`.
+        shared: Hold the lock only while committing, so several processes can have the store open.
+            A commit on top of what another process committed is a `ConflictError`.
+        autosync: Seconds after which a change is committed, in a background thread. Each round
+            costs as much as a `sync`. None: never.
+        on_event: Is called with an `Event` when damage was found on opening, when a commit is not
+            in every copy, and when one failed in the background; in the thread in which it
+            happened. The logger ``redundict`` is told the same.
+
+    Attributes:
+        path: The absolute path of the store.
+        flag: As given.
+        format: The name of the format.
+        recovery: What was found damaged when memory was last loaded; None if nothing was.
+        lock: Hold it to change several items as one.
+
+    Raises:
+        LockedError: If another writer has the store open.
+        NotFoundError: With flag ``r`` or ``w``, if there is no store.
+        LostError: If no slot verifies.
+        AccessError: If a slot that may be the newest cannot be looked at.
+        DivergedError: If two copies hold different content under one number.
+        FormatError: If the store has another format.
+        NewerVersionError: If a newer redundict wrote it.
+
     """
 
     path: str
-    flag: str
+    flag: Flag
     format: str
     recovery: Recovery | None
+    lock: Any  # a reentrant lock: a type that threading does not name
+    _committer: Committer
+    _transactions: Transactions
+    _order: int  # the number of states that were encoded; see `Encoded`
+    _committed: int  # the order of the newest state that is durable
+    _waiting: Encoded | None  # encoded, and not yet tried to be committed
+    _incoming: tuple[str | None, dict[Any, Any]] | None  # see `_adopt_incoming`
+    _before: tuple[str, bytes]  # the digest and the payload before a transaction
 
     def __init__(
         self,
         path: Path,
-        flag: str = "c",
+        flag: Flag = "c",
         mode: int | None = None,
         *,
         format: object = "json",
         copies: int | Folders = COPIES,
         keep: int = KEEP,
-        history: str = RECENT,
+        history: History | None = None,
         defaults: Mapping[Any, Any] | None = None,
         timeout: float | None = None,
         shared: bool = False,
         autosync: float | None = None,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        if "_store" in vars(self):
+            raise errors.opened_twice(self.path)
         super().__init__()
-        if flag not in FLAGS:
-            raise ValueError(f"flag must be one of {', '.join(FLAGS)}, not {flag!r}")
-        if autosync is not None and (autosync <= 0 or flag == "r"):
-            raise ValueError(f"autosync={autosync} needs to be above 0, and a flag other than 'r'")
-        self._serializer = serializers.resolve(format)
-        self._layout = Layout.of(os.fsdecode(path), copies, keep, history)
-        self._teller = Teller(self._layout.path, on_event)
-        self._writer = Writer(
-            Store(self._layout, mode=mode, degraded=self._teller.degraded.append),
-            self._serializer.name,
-            _telling(weakref.ref(self._teller)),
-            owner=weakref.ref(self),
-            harmless=on_event is None,
-            shared=shared,
+        chosen = options.checked(
+            path,
+            flag,
+            mode,
+            format=format,
+            copies=copies,
+            keep=keep,
+            history=history,
+            defaults=defaults,
             timeout=timeout,
+            shared=shared,
+            autosync=autosync,
+            on_event=on_event,
         )
-        self.lock = threading.RLock()  #: Hold it to change several items as one.
-        self._transactions = 0  # how deep transactions are nested
-        self._doomed = False  # one inside them failed
-        self.path = self._layout.path
-        self.flag = flag
-        self.format = self._serializer.name
+        self._options = chosen
+        self.path, self.flag, self.format = chosen.layout.path, chosen.flag, chosen.format.name
         self.recovery = None
-        self._is_whole = True
-        if flag != "r":
-            self._writer.acquire()
+        self._store: Stored = Store(chosen.layout, mode=mode)
+        self._events = Events(self.path, on_event)
+        self._begin_alone()
         try:
-            self._open(afresh=flag == "n")
-            for key, value in (defaults or {}).items():
-                if key not in self:
-                    self[key] = copy.deepcopy(value)
+            if not chosen.is_read_only:
+                self._store.acquire(chosen.timeout)
+            self._open()
             if autosync:
-                self._writer.repeat(_committing(weakref.ref(self)), autosync)
+                self._committer.start()
         except BaseException:
-            self._writer.release()
+            self._store.release()
             raise
-        if shared:
-            self._writer.release()
-        if flag != "r":
-            lifetime.began(self)
+        self._let_others_in()
+        if not chosen.is_read_only:
+            lifetime.register(self)
+
+    # --- what a program calls
 
     @property
     def generation(self) -> int:
         """The number of the generation last loaded or committed; 0 before the first."""
         return self._store.generation
 
-    @overload
-    def sync(self, *, wait: Literal[True] = True) -> int: ...
-
-    @overload
-    def sync(self, *, wait: Literal[False]) -> Future[int]: ...
-
-    @overload
-    def sync(self, *, wait: bool) -> int | Future[int]: ...
-
-    def sync(self, *, wait: bool = True) -> int | Future[int]:
+    def sync(self) -> int:
         """Commit the state; return its generation once that is durable.
 
-        A state that has not changed is not written again. Raises `UnstorableError`, with nothing
-        written, if the format cannot hold the state; `CommitError` if no copy could be written,
-        `ConflictError` if another writer was here. Warns (`RedundancyWarning`) if a copy failed.
+        A state that has not changed is not written again. A copy that could not be written is
+        reported (`RedundancyWarning`) and tried again by the next `sync`. After a crash, this
+        generation loads; or the one before, if the crash came before this returned.
 
-        With ``wait=False`` the state is taken as it is now, and written in the background: returns
-        a future of the generation (`asyncio.wrap_future` makes it awaitable), which gets the errors
-        of the disk; only `UnstorableError` is raised at once. Commits stay in order; one that waits
-        while a newer one comes is left to that, and so is its future. `close` waits for all.
+        Raises:
+            UnstorableError: If the format cannot hold the state; nothing was written.
+            CommitError: If no copy could be written; the generation before is untouched.
+            ConflictError: If another writer has committed; nothing was overwritten.
+            TransactionError: Inside a transaction, which commits at its end.
+
         """
-        if wait:
-            return self._commit()[1]
-        _, future = self._hand_over()
-        self._writer.commit_soon()
-        return future
+        outcome = self._commit(self._encode())
+        self._events.committed(outcome)
+        return outcome.generation
+
+    def sync_soon(self) -> Commit:
+        """Take the state as it is now and commit it in the background.
+
+        Commits stay in order. A state that waits while a newer one comes is left to the newer one,
+        which answers for both. `close` waits for all.
+
+        Returns:
+            A `concurrent.futures.Future` of the generation, which can also be awaited. It gets the
+            errors of the disk. To cancel it does not cancel the commit.
+
+        Raises:
+            UnstorableError: If the format cannot hold the state.
+            TransactionError: Inside a transaction.
+
+        """
+        return self._committer.commit_soon(self._encode())
 
     def close(self) -> None:
         """Commit the state and let go of the store; do nothing if it is closed already.
 
-        If the commit fails, the error is raised and the store stays open, so that nothing is lost:
-        mend the cause and close again.
+        If the commit fails, the error is raised and the store stays open, so nothing is lost: mend
+        the cause and close again.
+
+        Raises:
+            UnstorableError, CommitError, ConflictError, TransactionError: As `sync`.
+
         """
-        self._store.refuse_if_forked()
+        self._store.refuse_in_child()
         with self.lock:
-            if self.flag != "r":
-                self._commit()
+            outcome = self._commit(self._encode()) if self.flag != "r" else None
             self._release()
+        if outcome:
+            self._events.committed(outcome)
 
     def reload(self) -> int:
         """Take the newest generation from disk in place of what is in memory; return its number.
 
-        With flag 'r', only trailers are read where nobody has committed since: memory stays as it
-        is, changes made there by the reader included.
+        Changes in memory that were not committed are given up. With flag ``r``, only trailers are
+        read if nobody has committed since, and memory stays as it is.
+
+        Raises:
+            LostError, AccessError, DivergedError, FormatError: As on opening. Memory then stays as
+                it is.
+
         """
-        if self.flag != "r":
-            with self._writing():
-                self._open()
-                return self.generation
-        with self.lock:
-            if not self._store.digest or self._store.digest != loading.newest_claim(self._layout):
-                self._open()
-            return self.generation
+        self._refuse_busy()
+        with self.lock, self._store.turn:
+            try:
+                if self.flag != "r":
+                    self._begin_exclusive()
+                elif self._store.digest and not self._store.has_changed():
+                    return self.generation
+                self._load()
+            finally:
+                self._adopt_incoming()
+                self._let_others_in()
+        self._tell_recovery()
+        return self.generation
 
     def changed(self) -> bool:
-        """Tell whether somebody else has committed since; read trailers only, take no lock."""
-        newest = loading.newest_claim(self._layout)
-        return bool(newest) and not self._store.knows(newest)
+        """Return True if another process has committed since this one last loaded or committed.
 
-    def commit(self, function: Callable[[Self], object], *, retries: int = 10) -> int:
-        """Take the newest state, let `function` change it, commit it; return its generation.
+        Reads trailers only, and takes no lock.
+        """
+        return self._store.has_changed()
+
+    def modify(self, function: Callable[[Self], Result], *, timeout: float | None = None) -> Result:
+        """Take the newest state, let `function` change it, and commit it.
 
         For a store that is shared: what others have committed is taken first, under the lock, so
-        that nothing of theirs is overwritten; what is in memory and not committed is given up. If
-        somebody commits all the same (a lost lock, a network disk), it begins again, `retries`
-        times. If `function` raises, nothing is committed and memory is as on disk; it is a
-        transaction.
+        nothing of theirs is overwritten. What is in memory and not committed is given up. It is a
+        transaction: if `function` raises, nothing is committed, and memory is as on disk.
+
+        Args:
+            function: Is called with this dict. It is called again if another process committed all
+                the same (a lost lock, a network disk).
+            timeout: Seconds to try; by default those that the store was opened with.
+
+        Returns:
+            What `function` returned.
+
+        Raises:
+            LockedError, ConflictError: If it did not succeed in time.
+
         """
+        timeout = self._options.timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+        self._refuse_unready()
         while True:
-            with self._writing():
-                self._open()
-                try:
-                    with self._as_one():
-                        function(self)
-                    return self._commit()[1]
-                except errors.ConflictError:
-                    if retries <= 0:
-                        raise
-                    retries -= 1
-                except BaseException:
-                    self._open()
-                    raise
+            try:
+                result, outcome = self._modify_once(function, max(deadline - time.monotonic(), 0))
+            except _TryAgainError as again:
+                if time.monotonic() + _PAUSE > deadline:
+                    raise again.cause from None
+                time.sleep(_PAUSE)
+                continue
+            self._tell_recovery()
+            self._events.committed(outcome)
+            return result
 
     def generations(self) -> list[Generation]:
         """Return the generations that load, newest first, from a full verification."""
-        return loading.generations(self._layout)
+        return self._store.generations()
 
     def rollback(self, to: int | None = None) -> int:
         """Commit an older generation as a new one, and take it into memory; return its number.
 
-        `to` is the generation before the present one by default. What is in memory and was not
-        committed is given up; what was committed stays, so a rollback can be rolled back.
-        """
-        with self._writing():
-            before = loading.previous(self._layout, self.generation) if to is None else to
-            loaded = loading.load_locked(self._layout, before)
-            state = self._decoded(loaded)
-            self._store.commit(loaded.payload, loaded.format, even_if_unchanged=True)
-            self._teller.tell_degraded()
-            self._replace(state)
-            return self.generation
+        What is in memory and was not committed is given up. What was committed stays, so a rollback
+        can be rolled back. After a crash, the new generation loads; or the one before, if the crash
+        came before this returned.
 
-    @contextmanager
-    def transaction(self) -> Iterator[Self]:
+        Args:
+            to: The number of the generation; by default, that of the one before the present one.
+
+        Raises:
+            NotFoundError: If that generation does not load; nothing was changed.
+            CommitError, ConflictError, TransactionError: As `sync`.
+
+        """
+        self._refuse_unready()
+        with self.lock, self._store.turn:
+            try:
+                self._begin_exclusive()
+                target = recovery.rollback_target(self._options.layout, self.generation, to)
+                self._incoming = (self._store.digest, self._state_of(target))
+                outcome = recovery.commit_again(self._store, target)
+            finally:
+                self._adopt_incoming()
+                self._let_others_in()
+        self._events.committed(outcome)
+        return outcome.generation
+
+    def transaction(self) -> Transaction[Self]:
         """Commit what happens inside as a whole at its end; on an exception, undo it.
 
-        Changes made before it are committed first, so that to undo means to go back to the last
-        commit. A transaction inside another is part of it; whatever else commits or replaces the
-        state is refused inside (`TransactionError`). The objects in the dict are new ones after an
-        undo. Other threads' transactions and commits wait until it is over.
-        """
-        with self._writing(inside=True):
-            if self._transactions:
-                with self._as_one():
-                    yield self
-                return
-            before = self._commit()[0]
-            try:
-                with self._as_one():
-                    yield self
-                self._commit()
-            except BaseException:
-                self._replace(self._serializer.decode(before))
-                raise
+        Changes made before it are committed first, so to undo means to go back to the last commit.
+        A transaction inside another is part of it. Any other commit is refused inside
+        (`TransactionError`). It belongs to a thread and an asyncio task: other threads wait, and
+        another task waits with ``async with`` and is refused with ``with``. The objects in the dict
+        are new ones after an undo.
 
-    @contextmanager
-    def _as_one(self) -> Iterator[None]:
-        """Let nothing be committed before the end, and then only if nothing inside failed."""
-        self._transactions += 1
-        try:
-            yield
-            if self._transactions == 1:
-                self._refuse_doomed()
-        except BaseException:
-            self._doomed = True
-            raise
-        finally:
-            self._transactions -= 1
-            self._doomed = self._doomed and self._transactions > 0
+        Returns:
+            A context manager, for ``with`` and for ``async with``. The end of either waits for the
+            disk.
+
+        """
+        return Transaction(self)
 
     def __enter__(self) -> Self:
         return self
@@ -296,109 +348,244 @@ class RedunDict(dict[Any, Any]):
         return dict, (dict(self),)
 
     def __del__(self) -> None:
-        if lifetime.is_open(self):
-            self._abandoned()
+        if lifetime.is_registered(self):
+            self._close_abandoned()
 
-    def _open(self, *, afresh: bool = False) -> None:
-        """Take the newest generation into memory, or what the recipe left; `afresh`: nothing."""
-        store, lost = self._store.again(), None
-        if self.flag == "r":
-            loaded, healed = loading.load(self._layout), None
-            store.generation, store.digest = loaded.generation, loaded.digest
-        else:
-            self._refuse_read_only()
-            lost = put_lost_aside(self._layout) if afresh else None
-            loaded, healed = store.open()
+    # --- memory to store
+
+    def _encode(self) -> Encoded:
+        """Return the state as it is now, as a payload. Its place in the order is when it began."""
+        self._refuse_unready()
+        with self.lock:
+            self._transactions.refuse_inside()
+            return self._encode_now()
+
+    def _encode_now(self) -> Encoded:
+        self._adopt_incoming()
+        self._order = order = self._order + 1
         try:
-            if not afresh:
-                self._replace(self._state_of(loaded))
-        except BaseException:
-            self._store.ledger.doubt(store.ledger)
+            encoded = Encoded(order, self._options.format.encode(self))
+        except errors.FormatError as error:
+            error.path = self.path
             raise
-        self._writer.store = store
-        if afresh or loaded.is_empty:
-            store.forget_content()
-        self.recovery = lost or recovery_of(loaded, healed)
+        self._waiting = encoded
+        return encoded
+
+    def _commit(self, encoded: Encoded) -> Outcome:
+        """Commit a state, unless a newer one is durable already."""
+        with self._store.turn:
+            if encoded.order <= self._committed:
+                return Outcome(self.generation, {})
+            if self._waiting is encoded:
+                self._waiting = None
+            if self._options.shared and self._store.is_committed(encoded.payload, self.format):
+                return Outcome(self.generation, {})  # others may have committed: no conflict
+            try:
+                self._store.acquire(self._options.timeout)
+                outcome = self._store.commit(encoded.payload, self.format)
+                self._committed = encoded.order
+            finally:
+                self._let_others_in()
+            return outcome
+
+    def _begin_exclusive(self, timeout: float | None = None) -> None:
+        """Commit what another thread has encoded and not committed; then take the store's lock."""
+        self._transactions.refuse_inside()
+        if self._waiting:
+            self._commit(self._waiting)
+        self._store.acquire(self._options.timeout if timeout is None else timeout)
+
+    def _let_others_in(self) -> None:
+        """Let go of the lock between two commits, if the store is shared."""
+        if self._options.shared and not self._transactions.is_open:
+            self._store.release()
+
+    def _modify_once(
+        self, function: Callable[[Self], Result], timeout: float
+    ) -> tuple[Result, Outcome]:
+        with self.lock, self._store.turn:
+            self._begin_exclusive(timeout)
+            self._transactions.begin()
+            done, before = False, None
+            try:
+                self._load()
+                before = self._store.digest
+                result = function(self)
+                self._transactions.refuse_failed(self.generation)
+                encoded = self._encode_now()
+                try:
+                    outcome = self._commit(encoded)
+                except errors.ConflictError as conflict:
+                    raise _TryAgainError(conflict) from conflict
+                done = True
+            finally:
+                self._transactions.end(failed=not done)
+                if not done and self._store.digest == before:
+                    self._replace(self._state_of(self._store.read()))
+                self._let_others_in()
+            return result, outcome
+
+    # --- store to memory
+
+    def _open(self) -> None:
+        """Take the newest generation into memory, or what the recipe left; flag ``n``: nothing."""
+        put_aside = None
+        if self.flag == "n":
+            put_aside = recovery.put_lost_aside(self._options.layout)
+            self._store.heal(self._store.read())
+            self._store.forget_content()
+            self._replace(self._with_defaults({}))
+        else:
+            self._load()
+        self.recovery = put_aside or self.recovery
+        self._tell_recovery()
+
+    def _load(self) -> None:
+        """Take the newest generation into memory; raise with memory as it was."""
+        found = self._store.read()
+        state = self._state_of(found)
+        self._incoming = (self._store.digest, state)
+        found, healed = self._store.heal(found)
+        self._replace(state)
+        if found.is_empty:
+            self._store.forget_content()
+        self.recovery = recovery_of(found, healed)
+
+    def _tell_recovery(self) -> None:
         if self.recovery:
-            self._teller.recovered(self.recovery)
+            self._events.recovered(self.recovery)
 
-    def _state_of(self, loaded: Loaded) -> dict[Any, Any]:
-        return self._starting_state() if loaded.is_empty else self._decoded(loaded)
-
-    def _decoded(self, loaded: Loaded) -> dict[Any, Any]:
-        return decoding.decoded(loaded, self._serializer)
+    def _state_of(self, found: Loaded) -> dict[Any, Any]:
+        chosen = self._options
+        if found.is_empty:
+            return self._with_defaults(self._starting_state())
+        return self._with_defaults(loading.decoded(found, chosen.format))
 
     def _starting_state(self) -> dict[Any, Any]:
         """Return what a store without a slot starts with: a plain file's content, or nothing."""
-        state = decoding.left_by_the_recipe(self._layout, self._serializer)
+        state = loading.left_by_the_recipe(self._options.layout, self._options.format)
         if state is None and self.flag != "c":
             raise not_found(self.path)
         return state or {}
 
-    def _commit(self) -> tuple[bytes, int]:
-        """Commit the state and return its payload and generation."""
-        payload, future = self._hand_over()
-        self._writer.commit_waiting()
-        self._teller.tell_degraded()
-        return payload, future.result()
-
-    def _hand_over(self) -> tuple[bytes, Future[int]]:
-        """Let the state as it is now wait for its commit."""
-        self._refuse_read_only()
-        self._store.refuse_if_forked()  # before a lock that no thread of a child can let go of
-        with self.lock:
-            self._refuse_inside()
-            self._writer.refuse_interrupting()
-            with self._writer.taking():
-                payload = self._encoded()
-                return payload, self._writer.put(payload)
-
-    @contextmanager
-    def _writing(self, *, inside: bool = False) -> Iterator[None]:
-        """Keep other threads out, and other writers; `inside`: in a transaction as well."""
-        self._refuse_read_only()
-        self._store.refuse_if_forked()
-        with self.lock, self._writer.turn():
-            if not inside:
-                self._refuse_inside()
-            self._teller.tell_degraded()
-            yield
-
-    def _encoded(self) -> bytes:
-        if not self._is_whole:
-            raise errors.TransactionError(
-                "an interrupt left the state in memory half replaced",
-                path=self.path,
-                safe=f"generation {self.generation} stands",
-                action="reload()",
-            )
-        try:
-            if alone():
-                # What fails is tried again: a thread that Python does not know may have been at it.
-                with suppress(Exception):
-                    return self._serializer.encode(self)
-            return self._serializer.encode(snapshot(self))
-        except errors.FormatError as error:
-            error.path = self.path
-            raise
+    def _with_defaults(self, state: dict[Any, Any]) -> dict[Any, Any]:
+        _fill_in(state, self._options.defaults)
+        return state
 
     def _replace(self, state: dict[Any, Any]) -> None:
-        self._is_whole = False  # an interrupt in between must not let half of it be committed
-        self.clear()
-        self.update(state)
-        self._is_whole = True
+        """Replace memory. If an interrupt comes in between, the next call does it again."""
+        self._incoming = (None, state)
+        dict.clear(self)
+        dict.update(self, state)
+        self._incoming = None
 
-    @property
-    def _store(self) -> Store:
-        return self._writer.store
+    def _adopt_incoming(self) -> None:
+        """Take into memory what an interrupted call made durable (law 14)."""
+        if self._incoming is None:
+            return
+        before, state = self._incoming
+        if before is None or before != self._store.digest:
+            self._replace(state)
+        self._incoming = None
+
+    # --- transactions
+
+    def _begin_transaction(self, *, wait: bool) -> bool:
+        self._refuse_unready()
+        if not self.lock.acquire(blocking=wait):
+            return False
+        begun = False
+        try:
+            if wait or not self._transactions.belongs_to_other_task():
+                self._transactions.begin()
+                begun = True
+                if self._transactions.depth == 1:
+                    self._commit_before_transaction()
+        except BaseException:
+            if begun:
+                self._transactions.end(failed=True)
+                self._let_others_in()
+            self.lock.release()
+            raise
+        if not begun:
+            self.lock.release()
+        return begun
+
+    def _commit_before_transaction(self) -> None:
+        encoded = self._encode_now()
+        outcome = self._commit(encoded)
+        self._before = (self._store.digest, encoded.payload)
+        self._events.committed(outcome)
+
+    def _end_transaction(self, error: BaseException | None) -> None:
+        outcome = None
+        try:
+            if self._transactions.depth > 1:
+                return
+            digest, payload = self._before
+            try:
+                if error is None:
+                    self._transactions.refuse_failed(self.generation)
+                    outcome = self._commit(self._encode_now())
+            finally:
+                if outcome is None and self._store.digest == digest:
+                    state = self._options.format.decode(payload)
+                    self._replace(self._with_defaults(state))
+        finally:
+            self._transactions.end(failed=error is not None)
+            self._let_others_in()
+            self.lock.release()
+        if outcome:
+            self._events.committed(outcome)
+
+    # --- what may not be done now
+
+    def _refuse_unready(self) -> None:
+        """Raise if this store is not to be written at all, or not at this moment."""
+        if self.flag == "r":
+            raise errors.read_only(self.path)
+        self._refuse_busy()
+
+    def _refuse_busy(self) -> None:
+        """Raise in a child of fork, and in a signal handler that interrupts a call."""
+        self._store.refuse_in_child()  # before a lock that no thread of a child can let go of
+        if self._store.is_busy() and not self._transactions.is_open:
+            raise errors.busy(self.path)
+
+    # --- the committer
+
+    def _encode_unasked(self) -> Encoded | None:
+        with self.lock:  # nobody closes it in between
+            return self._encode() if lifetime.is_registered(self) else None
+
+    def _commit_unasked(self, encoded: Encoded) -> int:
+        outcome = self._commit(encoded)
+        self._events.committed(outcome)
+        return outcome.generation
+
+    def _failed_unasked(self, error: Exception | None) -> None:
+        self._events.failed(error)
+
+    # --- the end
+
+    def _begin_alone(self) -> None:
+        """Begin without threads and with nothing under way: a child's are its parent's."""
+        self.lock = threading.RLock()
+        self._transactions = Transactions(self.path)
+        self._committer = Committer(weakref.ref(self), self.path, self._options.autosync or 0.0)
+        self._order = self._committed = 0
+        self._waiting = self._incoming = None
+        self._before = ("", b"")
 
     def _release(self) -> None:
-        lifetime.ended(self)
-        self._writer.stop()
-        self._writer.release()
-        self.__class__ = closed_class(type(self))
+        lifetime.unregister(self)
+        self._committer.commit_waiting()
+        self._committer.stop()
+        with self._store.turn:
+            self._store.release()
+        self.__class__ = lifetime.closed_class(type(self))
 
-    def _abandoned(self) -> None:
+    def _close_abandoned(self) -> None:
         """Close what nobody refers to any more; say so if something in it was not saved."""
         before = self.generation
         RedunDict.__exit__(self)
@@ -406,70 +593,36 @@ class RedunDict(dict[Any, Any]):
             text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
             warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
 
-    def _at_exit(self) -> None:
+    def _save_at_exit(self) -> None:
         """Save what is unsaved; whoever runs after this may still go on."""
         if not self.lock.acquire(timeout=_AT_EXIT):
-            raise TimeoutError(f"{self.path}: a thread holds its lock, and may be changing it")
+            raise errors.lock_held_at_exit(self.path)
         try:
-            self._commit()
-            self._writer.release()
+            self.sync()
+            self._store.release()
         finally:
             self.lock.release()
 
-    def _in_child(self) -> None:
-        self.lock = threading.RLock()
-        self._writer.begin_alone()
-        self._store.lock.leave_to_parent()
-
-    def _refuse_read_only(self) -> None:
-        if self.flag == "r":
-            raise errors.ReadOnlyError(
-                "it was opened with flag 'r'",
-                path=self.path,
-                safe="nothing was changed",
-                action="open it with flag 'w' to write",
-            )
-
-    def _refuse_inside(self) -> None:
-        if self._transactions:
-            raise errors.TransactionError(
-                "a transaction is going on, in this very thread, which commits at its end",
-                path=self.path,
-                safe="nothing was committed",
-                action="do it after the transaction",
-            )
-
-    def _refuse_doomed(self) -> None:
-        if self._doomed:
-            raise errors.TransactionError(
-                "a transaction inside this one failed, so nothing of it is committed",
-                path=self.path,
-                safe=f"generation {self.generation} stands, and memory is as it was committed",
-            )
+    def _begin_as_child(self) -> None:
+        self._begin_alone()
+        self._store.begin_as_child()
 
 
 open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.
 
 
-def _committing(state: weakref.ref[RedunDict]) -> Callable[[], None]:
-    """Return what hands a store's state over, as long as that is there and open."""
+class _TryAgainError(Exception):
+    """Another process committed while `modify` was at work."""
 
-    def hand_over() -> None:
-        present = state()
-        if present is None:
-            return
-        with present.lock:  # nobody closes it in between
-            if lifetime.is_open(present):
-                present._hand_over()  # noqa: SLF001 - of the class, but must not keep it alive
-
-    return hand_over
+    def __init__(self, cause: errors.ConflictError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
-def _telling(teller: weakref.ref[Teller]) -> Callable[[Exception | None], None]:
-    """Return what tells how the background ended, as long as there is somebody to tell."""
-
-    def tell(error: Exception | None) -> None:
-        if present := teller():  # whose callback may be the application's, and keep all of it alive
-            present.done(error)
-
-    return tell
+def _fill_in(state: dict[Any, Any], defaults: Mapping[Any, Any]) -> None:
+    """Fill in what a state lacks; in nested dicts as well."""
+    for key, value in defaults.items():
+        if key not in state:
+            state[key] = copy.deepcopy(value)
+        elif isinstance(state[key], dict) and isinstance(value, Mapping):
+            _fill_in(state[key], value)

@@ -1,7 +1,7 @@
-"""`PermaDict`: the recipe's signature and manners on a redundant store.
+"""`PermaDict`: the recipe's signature and behaviour on a redundant store.
 
-An application of the PersistentDict / PermaDict recipe changes one import. What differs is named
-in the class docstring. Knows `mapping` only.
+An application of the PersistentDict / PermaDict recipe changes one import. The class docstring
+names what differs. Knows `mapping` only.
 """
 
 from __future__ import annotations
@@ -11,25 +11,38 @@ from typing import Any
 
 from . import errors, lifetime
 from .mapping import RedunDict
+from .options import Flag
 
 
-class PermaDict(RedunDict):
+class PermaDict(RedunDict[Any, Any]):
     """A dict with the recipe's constructor, kept in a redundant store.
 
-    ``PermaDict(filename, flag='c', mode=None, format='json', *args, **kwds)``: what follows the
-    format goes into the dict, over what was loaded. As in the recipe, flag ``r`` starts empty where
-    there is no file and its `sync` does nothing; `close` is a `sync` after which the dict can still
-    be used (and synced again). A plain file that the recipe left at `filename` is read (pickle only
-    with ``format='pickle'``) and stays as it is; what is saved goes to ``filename.a0`` and so on.
+    As in the recipe: what follows the format goes into the dict, over what was loaded. Flag ``r``
+    starts empty where there is no file, and its `sync` does nothing. `close` is a `sync` after
+    which the dict can still be used; what is changed then is saved by the next `sync`, or at the
+    interpreter's exit. A plain file that the recipe left at `filename` is read (pickle only with
+    ``format='pickle'``) and stays as it is. What is saved goes to ``filename.a0`` and so on.
 
     Unlike the recipe: a second writer gets `LockedError`, a file that cannot be read is an error
     and not an empty dict, and a value that JSON or CSV would bring back changed is refused.
+
+    Args:
+        filename: Names the store.
+        flag: As in dbm: ``r``, ``w``, ``c`` or ``n``.
+        mode: The permission bits of the files.
+        format: ``"json"``, ``"csv"``, ``"pickle"``, or an object with ``dumps`` and ``loads``.
+        *args: As for `dict.update`.
+        **kwds: As for `dict.update`.
+
+    Raises:
+        LockedError, LostError, AccessError, DivergedError, FormatError: As `RedunDict`.
+
     """
 
     def __init__(
         self,
         filename: str | os.PathLike[str],
-        flag: str = "c",
+        flag: Flag = "c",
         mode: int | None = None,
         format: object = "json",
         *args: Any,
@@ -40,14 +53,15 @@ class PermaDict(RedunDict):
         try:
             self.update(*args, **kwds)
         except BaseException:
+            lifetime.unregister(self)
             self._release()
             raise
 
-    def sync(self) -> int:  # type: ignore[override]  # the recipe's, without options
-        """Commit the state, as `RedunDict.sync`; with flag 'r', do nothing."""
+    def sync(self) -> int:
+        """Commit the state, as `RedunDict.sync`; with flag ``r``, do nothing."""
         if self.flag == "r" or self._is_saved():
             return self.generation
-        was_held = self._store.lock.held
+        was_held = self._store.is_held()
         try:
             return super().sync()
         except BaseException:
@@ -62,14 +76,17 @@ class PermaDict(RedunDict):
 
     def _is_saved(self) -> bool:
         """Tell whether the dict was closed and has not changed since."""
-        if self._store.lock.held:
+        if self._store.is_held():
             return False
-        with self.lock:
-            return self._store.holds(self._encoded(), self.format)
+        payload = self._encode().payload
+        return self._store.is_committed(payload, self.format) and self._store.is_complete()
 
     def _release(self) -> None:
-        lifetime.ended(self)
-        self._writer.release()
+        # It stays registered: what is changed from now on is saved at exit.
+        self._committer.commit_waiting()
+        self._committer.stop()
+        with self._store.turn:
+            self._store.release()
 
     def _starting_state(self) -> dict[Any, Any]:
         try:

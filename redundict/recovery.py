@@ -15,16 +15,14 @@ from dataclasses import dataclass, field, replace
 
 from . import errors
 from . import report as integrity
-from .engine import files as durable
-from .engine import newest as loading
-from .engine import slots, survey
+from .engine import files, newest, slots, survey
 from .engine.layout import Layout
-from .engine.ledger import divergence
 from .engine.newest import Loaded
 from .engine.slots import Slot, SlotState
-from .engine.store import Store
+from .engine.store import Outcome, Store
 from .engine.survey import Folders
 from .errors import Fault
+from .stored import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +59,20 @@ class Repair:
                 content = survey.content_of(source)
                 if slot.path in put:
                     aside[slot.name] = _put_aside(put.pop(slot.path))
-                durable.overwrite(slot.path, content, mode_if_new=source.mode, afresh=True)
+                files.overwrite(slot.path, content, mode_if_new=source.mode, afresh=True)
         for slot in put.values():
             aside[slot.name] = _put_aside(slot)
-        loaded, _ = self._store.open()
+        loaded, _ = self._store.heal(self._store.read())
         committed = None
         if self.gone:  # one commit fills one gap: of what else is gone, nothing is claimed any more
-            committed = self._store.commit(
+            outcome = self._store.commit(
                 loaded.payload,
                 loaded.format,
                 even_if_unchanged=True,
                 begins_history=self.gone > 1,
             )
+            warn_if_incomplete(layout.path, outcome)
+            committed = outcome.generation
         report = integrity.check(layout.path, folders=self._folders)
         rewritten = tuple(slot.name for slot, _ in self.rewrite)
         return Repaired(layout.path, aside, rewritten, committed, report)
@@ -88,9 +88,10 @@ class Rollback:
 
     def do(self) -> int:
         """Do it; return the number of the new generation."""
-        self._store.open()
-        target = self.target
-        return self._store.commit(target.payload, target.format, even_if_unchanged=True)
+        self._store.heal(self._store.read())
+        outcome = commit_again(self._store, self.target)
+        warn_if_incomplete(self._store.layout.path, outcome)
+        return outcome.generation
 
 
 def repair(
@@ -172,13 +173,36 @@ def prepared_rollback(
     """
     with _locked(path, folders, timeout) as store:
         layout = store.layout
-        newest = loading.load_locked(layout)
+        latest = newest.load_locked(layout)
         if pair := slots.diverged(survey.survey_verified(layout)):
-            raise divergence(layout, *pair)
-        if to == newest.generation:  # to commit it again would only push out an older one
-            raise loading.no_generation(layout, f"generation {to} is the newest already", to)
-        before = loading.previous(layout, newest.generation) if to is None else to
-        yield Rollback(newest, loading.load_locked(layout, before), store)
+            raise survey.divergence(layout, *pair)
+        yield Rollback(latest, rollback_target(layout, latest.generation, to), store)
+
+
+def rollback_target(layout: Layout, present: int, to: int | None = None) -> Loaded:
+    """Return the generation to roll back to: `to`, or the one before the `present` one.
+
+    The lock is held.
+
+    Raises:
+        NotFoundError: If it does not load, or is the present one already.
+
+    """
+    if to == present:  # to commit it again would only push out an older one
+        raise newest.no_generation(layout, f"generation {to} is the newest already", to)
+    before = newest.previous(layout, present) if to is None else to
+    return newest.load_locked(layout, before)
+
+
+def commit_again(store: Stored, target: Loaded) -> Outcome:
+    """Commit an older generation as a new one: the only rollback there is."""
+    return store.commit(target.payload, target.format, even_if_unchanged=True)
+
+
+def warn_if_incomplete(path: str, outcome: Outcome) -> None:
+    """Warn of the copies that a commit did not reach."""
+    if outcome.failures:
+        errors.warn(errors.not_in_every_copy(path, outcome.generation, outcome.failures))
 
 
 def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
@@ -220,7 +244,7 @@ def _settle_divergence(
     while pair := slots.diverged(found):
         unwanted = [slot for slot in pair if slot.letter != prefer]
         if len(unwanted) != 1:
-            raise divergence(layout, *pair)
+            raise survey.divergence(layout, *pair)
         aside += unwanted
         found = [_as_missing(slot) if slot in unwanted else slot for slot in found]
     return aside, list(found)
@@ -234,7 +258,7 @@ def _as_missing(slot: Slot) -> Slot:
 
 def _put_aside(slot: Slot) -> str:
     with _blamed(slot, "cannot be put aside"):
-        return os.path.basename(durable.put_aside(slot.path))
+        return os.path.basename(files.put_aside(slot.path))
 
 
 def _blamed(slot: Slot, what: str) -> AbstractContextManager[None]:

@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from . import errors
-from .engine import files as durable
-from .engine import slots, survey
+from .engine import files, slots, survey
 from .engine.layout import COPIES, KEEP, Layout, command_line, owner
 from .engine.newest import Loaded
 from .engine.slots import Flaw, Generation, Slot, SlotState, StoreState
@@ -130,7 +129,7 @@ def _forget(seen: list[Slot]) -> None:
     for slot in seen:
         if slot.fault not in _UNREAD:
             with errors.typed(f"{slot.name} cannot be read cold", path=slot.path, slot=slot.name):
-                durable.forget(slot.path)
+                files.forget(slot.path)
 
 
 def not_found(path: str) -> errors.NotFoundError:

@@ -9,11 +9,12 @@ in, a number out. Knows no slots.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, Literal, get_args
 
+History = Literal["recent", "thinned"]
 RECENT: Final = "recent"  #: The last generations stay.
 THINNED: Final = "thinned"  #: Generations stay that are spread out over time.
-HISTORIES: Final = (RECENT, THINNED)
+HISTORIES: Final[tuple[str, ...]] = get_args(History)
 MIN_THINNED: Final = 4  #: The newest, the one before, the one at opening, and one from longer ago.
 _INSTANT: Final = 1e-6  #: Seconds: no generation is younger, so that ages have ratios.
 

@@ -13,13 +13,13 @@ import shlex
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
-from .history import HISTORIES, MIN_THINNED, RECENT, THINNED
+from .history import HISTORIES, MIN_THINNED, RECENT, THINNED, History
 from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, Trailer
 
 COPIES: Final = 2  #: By default.
-KEEP: Final = 2  #: By default.
+KEEP: Final = 4  #: Generations by default: the last two, the one at opening, an older one.
 LETTERS: Final = string.ascii_lowercase[:MAX_COPIES]
 _ENDING: Final = r"\.([a-z])(0|[1-9][0-9]{0,3})"
 #: A slot's name: its store's, the copy's letter, the index.
@@ -34,7 +34,7 @@ class Layout:
     path: str
     folders: tuple[str, ...]
     keep: int
-    history: str = RECENT
+    history: History = RECENT
 
     @classmethod
     def of(
@@ -62,7 +62,7 @@ class Layout:
             raise ValueError(f"history must be one of {', '.join(HISTORIES)}, not {history!r}")
         if history == THINNED and keep < MIN_THINNED:
             raise ValueError(f"history={history!r} needs keep={MIN_THINNED} or more, not {keep}")
-        return cls(path, tuple(folders), keep, history)
+        return cls(path, tuple(folders), keep, cast("History", history))
 
     @classmethod
     def claimed(

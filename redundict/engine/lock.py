@@ -97,15 +97,10 @@ class WriterLock:
             os.stat(os.path.dirname(self._path))
             lock.acquire(timeout=timeout, poll_interval=0.01)
         except Timeout:
-            raise self._locked() from None
+            raise errors.locked(self._store, _read_note(self._path)) from None
         except OSError as error:
-            raise errors.refused(
-                error,
-                f"the lock file {self._path} cannot be taken",
-                path=self._store,
-                safe="nothing was changed",
-                action="look at the folder's permissions and free space, or open with flag 'r'",
-            ) from error
+            errors.reraise_interrupt(error)
+            raise errors.lock_refused(error, self._path, self._store) from error
         self._lock = lock
 
     def release(self, settled: str = "") -> None:
@@ -130,20 +125,6 @@ class WriterLock:
         since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         with contextlib.suppress(OSError):  # a note is a help: a full disk must not stop the store
             _write_note(fd, pid=os.getpid(), host=_host(), since=since)
-
-    def _locked(self) -> errors.LockedError:
-        note = _read_note(self._path)
-        pid = int(note["pid"]) if note.get("pid", "").isdecimal() else None
-        who = f"by process {pid} on {note.get('host')} since {note.get('since')}"
-        return errors.LockedError(
-            f"the store is open for writing {who if pid else 'already'}",
-            path=self._store,
-            safe="nothing was changed",
-            action="close that program, wait for it with timeout=, or open with flag 'r' to read",
-            pid=pid,
-            host=note.get("host"),
-            since=note.get("since"),
-        )
 
 
 def _host() -> str:

@@ -14,8 +14,7 @@ from typing import Final
 from redundict import errors
 from redundict.errors import Fault
 
-from . import files as durable
-from . import slots, survey
+from . import files, slots, survey
 from .layout import Layout
 from .slots import Flaw, Generation, Slot, SlotState, StoreState
 
@@ -140,13 +139,8 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
             raise no_generation(layout, f"no slot holds generation {generation}", generation)
         raise survey.lost(layout, loaded.slots)
     for folder in layout.folders:
-        if not durable.exists(folder):
-            raise errors.NotFoundError(
-                f"no copy has a slot, and the folder {folder} does not exist",
-                path=layout.path,
-                safe="nothing was changed, and the store is not taken for empty",
-                action=f"mount or make {folder}, then try again",
-            )
+        if not files.exists(folder):
+            raise errors.no_folder(layout.path, folder)
     return loaded
 
 
@@ -172,12 +166,5 @@ def previous(layout: Layout, generation: int) -> int:
 
 
 def no_generation(layout: Layout, reason: str, generation: int) -> errors.NotFoundError:
-    """Return the error for a generation that is not there."""
-    return errors.NotFoundError(
-        reason,
-        reason="no-generation",
-        path=layout.path,
-        generation=generation,
-        safe="nothing was changed",
-        action=layout.command("log"),
-    )
+    """Return the error for a generation that does not exist."""
+    return errors.no_generation(layout.path, reason, generation, layout.command("log"))

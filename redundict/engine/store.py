@@ -1,45 +1,46 @@
-"""The commit path: a store as bytes, for its one writer. Knows slots and no dicts.
+"""The commit path: one store as bytes, for its whole life. Knows slots and no dicts.
 
-`open` loads and heals, `commit` writes the next generation to every copy, into slots that do not
-hold the survivor. What a store promises rests on the order of the steps in `commit`, which reads
-from top to bottom in the order in which things happen.
+`read` returns the newest generation and changes nothing. `heal` makes it this store's own and
+repairs its copies. `commit` writes the next generation into slots that do not hold the survivor.
+The promise of a store rests on the order of the steps in `commit`, which reads from top to bottom
+in the order in which things happen. The laws are those of docs/durability.md.
 
-Invariants: a slot that the survivor depends on is never written to, but with its own bytes; before
-anything that loads is overwritten, the survivor is on the medium (`settle`); a slot of which a
-write or a sync failed is not trusted until it has been written whole and synced; numbers only grow.
+Invariants: a slot that the survivor depends on is never written to, but with its own bytes. Before
+anything that loads is overwritten, the survivor is durable. Numbers only grow. One thread writes a
+commit from its first byte to its last flush, and no code of a user runs in here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import NamedTuple
 
 from redundict import errors
 
-from . import newest as loading
-from . import slots, threads, trailer
+from . import newest, slots, trailer
+from .files import Failures
 from .history import THINNED, give_up
 from .layout import Layout
 from .ledger import Ledger
 from .lock import WriterLock
 from .newest import Loaded
-from .slots import Slot, SlotState
-from .writes import Failures, Healed, heal, listed, not_written, settle, write
-
-if TYPE_CHECKING:
-    PayloadHash = Callable[[], hashlib._Hash]  # noqa: SLF001 - as the type stubs name it
-
-_LARGE: Final = 1 << 20  #: Bytes of payload whose digest is worth a thread of its own.
+from .slots import Generation, Slot, SlotState
+from .writes import Healed, heal, make_durable, write
 
 
-class Content(NamedTuple):
-    """What tells whether a payload is that of the last commit."""
+class Outcome(NamedTuple):
+    """What came of a commit: the durable generation, and the slots that could not be written."""
+
+    generation: int
+    failures: Failures
+
+
+class _Content(NamedTuple):
+    """What tells whether a payload is the payload of the last commit."""
 
     length: int
     format: str
@@ -47,61 +48,86 @@ class Content(NamedTuple):
 
 
 class Store:
-    """The slots of one store, for writing: take `lock` first, then `open`, then `commit`."""
+    """The slots of one path: `acquire`, then `read` and `heal`, then `commit`, then `release`.
 
-    def __init__(
-        self,
-        layout: Layout,
-        *,
-        mode: int | None = None,
-        degraded: Callable[[str], object] = errors.warn,
-    ) -> None:
+    Attributes:
+        layout: Where the slots are.
+        lock: The lock that keeps other writers away.
+        turn: Hold it to do several steps without another thread in between.
+        generation: The number that was last loaded or committed; 0 before the first.
+        digest: Its digest.
+
+    """
+
+    def __init__(self, layout: Layout, *, mode: int | None = None) -> None:
         self.layout = layout
-        self._degraded = degraded  # is told, in a sentence, what is not in every copy
         self.lock = WriterLock(layout.lock_path, layout.path, mode)
-        self.generation = 0  #: The last one loaded or committed.
-        self.digest = ""  #: Its digest.
-        self.ledger = Ledger(layout, mode)
-        self._content: Content | None = None  # of `generation`
+        self.turn = threading.RLock()
+        self.generation = 0
+        self.digest = ""
+        self._ledger = Ledger(layout, mode)
+        self._committed: _Content | None = None  # of `generation`; None: memory holds another
         self._number = 0  # the highest that verified, or that this process tried to write
-        self._started = 0  # the generation that was there when the program opened the store
-        self._busy = False
+        self._at_opening = 0  # the generation that was there when the program opened the store
 
-    def again(self) -> Store:
-        """Return a store to be opened anew in this one's place, with what must not be forgotten."""
-        if self._busy:
-            raise self.busy()
-        self._stop_writing()
-        anew = Store(self.layout, mode=self.ledger.mode, degraded=self._degraded)
-        anew.lock, anew._number = self.lock, self._number
-        anew._started = self._started
-        anew.ledger = self.ledger.again()
-        return anew
+    # --- opening
 
-    def open(self) -> tuple[Loaded, Healed]:
-        """Load; verify every copy of the survivor, and heal the bad ones. The lock must be held.
+    def acquire(self, timeout: float) -> None:
+        """Take the lock, if it is not held; raise `LockedError` after `timeout` seconds."""
+        self.refuse_in_child()
+        if not self.lock.held:
+            self.lock.acquire(timeout)
+            if self._ledger.slots and self.lock.settled != self._ledger.note():
+                self._ledger.distrust_all()
 
-        Returns what was loaded, with the slots as they were found, and what was healed. Raises what
-        `loading.load` raises, and `DivergedError` if two copies hold different content under one
-        number, since healing would destroy one of them.
+    def read(self, generation: int | None = None) -> Loaded:
+        """Return the newest generation, or `generation`; change nothing.
+
+        Without the lock, a slot that a writer is at work on is looked at again.
         """
-        with self._alone():
-            loaded = loading.load_locked(self.layout, distrusted=self.ledger.places.keys())
-            self.ledger.enter(loaded)
-            self.generation, self.digest = loaded.generation, loaded.digest
-            self._started = self._started or loaded.generation
-            self._number = max(self._number, loaded.generation)
-            if loaded.survivor is None:
-                return loaded, Healed()
-            self._content = Content(len(loaded.payload), loaded.format, loaded.payload_digest)
-            for slot in loaded.slots:
-                if slot.state is SlotState.CLAIMED and slot.generation == loaded.generation:
-                    self.ledger.verify(slot)
-            self.ledger.refuse_if_diverged()
-            loaded = replace(loaded, slots=tuple(self.ledger.slots()))
-            self._number = max(self._number, loaded.generation + loaded.unseen())
-            self.ledger.take_over(self.lock.settled)
-            return loaded, heal(self.ledger)
+        if self.lock.held:
+            unfinished = self._ledger.unfinished()
+            return newest.load_locked(self.layout, generation, distrusted=unfinished)
+        return newest.load(self.layout, generation)
+
+    def heal(self, found: Loaded) -> tuple[Loaded, Healed | None]:
+        """Stand on a generation that was read; with the lock, rewrite every bad copy of it.
+
+        Args:
+            found: What `read` returned. If the lock was held then, it is held still.
+
+        Returns:
+            `found` with every copy of the survivor verified, and the slots that were healed; a
+            reader, who has no lock, heals none.
+
+        Raises:
+            DivergedError: If two copies hold different content under one number; healing would
+                destroy one of them. The store then stands on what it stood on before.
+
+        """
+        healed = None
+        with self.turn:
+            if self.lock.held:
+                self._ledger.see(found.slots)
+                for slot in found.slots:
+                    if slot.state is SlotState.CLAIMED and slot.generation == found.generation:
+                        self._ledger.verify(slot)
+                self._ledger.refuse_if_diverged()
+                found = replace(found, slots=tuple(self._ledger.slots.values()))
+                self._number = max(self._number, found.generation + found.unseen())
+                self._ledger.trust_lock_note(self.lock.settled)
+                healed = heal(self._ledger)
+            self._stand_on(found)  # law 14: nothing raises from here on
+            return found, healed
+
+    def _stand_on(self, found: Loaded) -> None:
+        content = _Content(len(found.payload), found.format, found.payload_digest)
+        self._ledger.accept()
+        self._at_opening = self._at_opening or found.generation
+        self._committed = content if found.survivor else None
+        self.generation, self.digest = found.generation, found.digest
+
+    # --- committing
 
     def commit(
         self,
@@ -110,192 +136,150 @@ class Store:
         *,
         even_if_unchanged: bool = False,
         begins_history: bool = False,
-    ) -> int:
-        """Write the next generation to every copy; return its number once it is durable.
+    ) -> Outcome:
+        """Write the next generation to every copy; return once it is durable in one of them.
 
-        Content that is that of the last commit is not written again, and its number is returned.
-        If it `begins_history`, it names no parent, so that nothing before it will be missed.
-        Warns (`RedundancyWarning`) if a copy failed, and tries that copy again the next time.
-        Raises `CommitError` if every copy failed, `ConflictError` if somebody else committed
-        meanwhile. If the power goes before this returns, the generation before loads, or this one.
+        If the power goes before this returns, the generation before loads, or this one.
+
+        Args:
+            payload: The encoded state.
+            format: The name of its format.
+            even_if_unchanged: Write it although it is what was last loaded or committed.
+            begins_history: Name no parent, so that no generation before it will be missed.
+
+        Returns:
+            The durable generation, and what the system said of each copy that is not.
+
+        Raises:
+            CommitError: If no copy could be written; the generation before is untouched.
+            ConflictError: If another writer has committed; nothing was overwritten.
+
         """
-        with self._alone():
-            payload_hash = _hashing(payload)
-            is_new = even_if_unchanged or not self._is_content(payload, format, payload_hash)
-            if not is_new and self.ledger.is_complete(self.ledger.survivor()):
-                return self.generation
-
-            self.ledger.look_again(self.generation)
-            survivor, healed = self.ledger.survivor(), Healed()
-            if not self.ledger.is_complete(survivor):
-                survivor, healed = settle(self.ledger), heal(self.ledger)
+        self.refuse_in_child()
+        payload_hash = hashlib.sha256(payload)
+        content = _Content(len(payload), format, payload_hash.digest())
+        with self.turn:
+            is_new = even_if_unchanged or content != self._committed
+            if not is_new and self._ledger.is_complete(self._ledger.survivor()):
+                return Outcome(self.generation, {})
+            self._ledger.refuse_other_writers(self.generation)  # law 5
+            survivor, unhealed = self._ledger.survivor(), Failures()
+            if not self._ledger.is_complete(survivor):
+                survivor = make_durable(self._ledger)  # law 2
+                unhealed = heal(self._ledger).failures  # law 7: only from bytes that verified
             if not is_new and survivor and survivor.generation == self.generation:
-                self._warn(healed.failures)
-                return self.generation
-
-            self._verify_claims()
-            victim = self._choose_victim(survivor)
-            self._refuse_overflow()
-            self._number += 1
-            draft = trailer.draft(
-                len(payload),
-                generation=self._number,
+                return Outcome(self.generation, unhealed)
+            victims = self._choose_victims(survivor)  # law 1
+            sealed, ending = trailer.seal(  # law 12: all is hashed before the first byte is written
+                payload,
+                generation=self._take_number(),  # law 4
                 format=format,
-                parent=_as_parent(None if begins_history else survivor),
+                parent=self._parent(None if begins_history else survivor),
                 copies=self.layout.copies,
                 keep=self.layout.keep,
                 history=self.layout.history,
+                payload_hash=payload_hash,
             )
-            seal = functools.cache(lambda: draft.seal(payload_hash()))
-            self._content = None  # until this has succeeded, nothing is known to be unchanged
-            failures = write(
-                self.ledger,
-                self.ledger.at(victim),
-                payload,
-                seal,
+            self._ledger.known.add(sealed.digest)  # it is ours, before anybody can meet it
+            self._committed = None  # until this has succeeded, nothing is known to be unchanged
+            failures = write(  # law 3: no slot is trusted until it is whole and flushed
+                self._ledger,
+                victims,
+                sealed,
+                (payload, ending),
                 survivor,
                 afresh=survivor is None,
             )
-            if len(failures) == self.layout.copies:
-                raise not_written(self.ledger, failures, survivor, self._number)
-            self.generation, self.digest = self._number, seal()[0].digest
-            self._content = Content(len(payload), format, payload_hash().digest())
-            self.ledger.forget_overwritten()
-            self._warn(failures)
-            return self.generation
+            if len(failures) == len(victims):
+                stands = survivor.generation if survivor else 0
+                raise errors.not_written(self.layout.path, failures, self._number, stands)
+            self._ledger.accept()  # law 14: nothing raises from here on
+            self._committed = content
+            self.generation, self.digest = sealed.generation, sealed.digest
+            return Outcome(self.generation, failures)
 
-    def forget_content(self) -> None:
-        """Let the next commit write, whatever its content: memory is not what was loaded."""
-        self._content = None
+    def _choose_victims(self, survivor: Slot | None) -> list[Slot]:
+        """Return the slots to overwrite, one in each copy: bad slots, or the oldest generation."""
+        keep, given_up = self.layout.keep, None
+        if keep > trailer.MIN_KEEP:  # with two, there is no choice
+            for slot in list(self._ledger.slots.values()):
+                if slot.state is SlotState.CLAIMED:
+                    self._ledger.verify(slot)
+        found = self._ledger.slots.values()
+        if survivor and self.layout.history == THINNED:
+            pinned = {survivor.generation, self._at_opening}
+            given_up = give_up(slots.ages(found, keep, datetime.now(UTC)), pinned)
+        return self._ledger.at(slots.choose_victim(found, survivor, keep, given_up))
 
-    def unchanged(self, payload: bytes, format: str) -> bool:
-        """Tell whether this is the content that was loaded or committed last."""
-        return self._is_content(payload, format, lambda: hashlib.sha256(payload))
+    def _take_number(self) -> int:
+        """Return a number above all that verified in any copy, and all that were tried."""
+        if self._number >= trailer.MAX_GENERATION:
+            raise errors.numbers_used_up(self.layout.path, self._number)
+        self._number += 1
+        return self._number
 
-    def _is_content(self, payload: bytes, format: str, payload_hash: PayloadHash) -> bool:
-        """Tell whether a payload is the last commit's, by its length alone if that tells."""
-        last = self._content
+    def _parent(self, survivor: Slot | None) -> str:
+        return survivor.trailer.as_parent if survivor and survivor.trailer else trailer.NO_PARENT
+
+    # --- what is asked of it
+
+    def is_committed(self, payload: bytes, format: str) -> bool:
+        """Tell whether this payload is what was last loaded or committed."""
+        last = self._committed
         if last is None or (last.length, last.format) != (len(payload), format):
             return False
-        return last.digest == payload_hash().digest()
+        return last.digest == hashlib.sha256(payload).digest()
 
-    def knows(self, digest: str) -> bool:
-        """Tell whether a generation was seen in a slot that holds it still, or is our own."""
-        return digest == self.digest or digest in self.ledger.known
+    def is_complete(self) -> bool:
+        """Tell whether every copy of the newest generation is known to be on the medium."""
+        return self._ledger.is_complete(self._ledger.survivor())
 
-    def holds(self, payload: bytes, format: str) -> bool:
-        """Tell whether this is the content of the last commit, in every copy."""
-        return self.unchanged(payload, format) and self.ledger.is_complete(self.ledger.survivor())
+    def forget_content(self) -> None:
+        """Let the next commit write, whatever its payload: memory is not what was read."""
+        self._committed = None
 
-    def refuse_if_forked(self) -> None:
-        """Raise `ForkedError` in a child of the process that opened the store."""
+    def has_changed(self) -> bool:
+        """Tell whether another process has committed since; read trailers only, take no lock."""
+        claim = newest.newest_claim(self.layout)
+        return bool(claim) and claim != self.digest and claim not in self._ledger.known
+
+    def generations(self) -> list[Generation]:
+        """Return the generations that load, newest first, from a full verification."""
+        return newest.generations(self.layout)
+
+    def is_held(self) -> bool:
+        """Tell whether the lock is held."""
+        return self.lock.held
+
+    def is_busy(self) -> bool:
+        """Tell whether this very thread is in the middle of a call, as a signal handler may be."""
+        owned: bool = self.turn._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition
+        return owned
+
+    def refuse_in_child(self) -> None:
+        """Raise `TransactionError` in a child of the process that opened the store."""
         if self.lock.inherited:
-            raise errors.TransactionError(
-                "this process is a fork of the one that has the store open for writing",
-                path=self.layout.path,
-                safe="nothing was changed; the parent goes on",
-                action="open the store in this process, once the parent has closed it, or fork "
-                "before it is opened",
-            )
+            raise errors.forked(self.layout.path)
+
+    # --- the end
 
     def release(self) -> None:
         """Let go of the lock, with a note of what is known to be on the medium."""
+        if not self.lock.held or self.lock.inherited:
+            return
         settled = ""
         try:
-            self._stop_writing()
-            with contextlib.suppress(errors.RedundictError):  # the note helps, the lock is promised
-                survivor = self.ledger.survivor()
-                places = self.ledger.places.values()
-                holders = [p for p in places if survivor and p.slot.holds(survivor)]
-                # A copy that is not ours now, and that nobody synced, may be the next holder's.
-                if self.ledger.is_complete(survivor) and all(place.settled for place in holders):
-                    settled = self.ledger.note()
+            # The note is a help. To let go of the lock is a promise.
+            with contextlib.suppress(errors.RedundictError):
+                survivor = self._ledger.survivor()
+                # A copy that is not ours now, and was not flushed, may be the next holder's.
+                holders = self._ledger.holders(survivor)
+                if self._ledger.is_complete(survivor) and all(slot.durable for slot in holders):
+                    settled = self._ledger.note()
         finally:
             self.lock.release(settled)
 
-    def busy(self) -> errors.TransactionError:
-        """Return the error for a commit in the middle of another."""
-        return errors.TransactionError(
-            "it is in the middle of a commit, which a signal handler or a method of a value in it "
-            "interrupted to commit again",
-            path=self.layout.path,
-            safe="nothing was changed",
-            action="commit after the interrupted commit has returned",
-        )
-
-    def interrupted(self) -> errors.CommitError:
-        """Return the error for whoever waits for a commit that another thread gave up."""
-        return errors.CommitError(
-            "the thread that was committing this state, and its own, was interrupted",
-            path=self.layout.path,
-            safe=f"generation {self.generation} stands",
-            action="sync() again",
-        )
-
-    # --- the steps of opening and committing, in their order
-
-    def _stop_writing(self) -> None:
-        """Give up what an interrupted commit left to a thread, if it is not going on still.
-
-        A signal handler may be in the middle of it. A child of fork has none of the threads.
-        """
-        if not self._busy and not self.lock.inherited:
-            self.ledger.stop_writing()
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Refuse to be entered again: by a signal handler, since threads take turns (`Writer`)."""
-        self.refuse_if_forked()
-        if self._busy:
-            raise self.busy()
-        self._busy = True
-        try:
-            self.ledger.stop_writing()
-            yield
-        finally:
-            self._busy = False
-
-    def _verify_claims(self) -> None:
-        """Verify what was only looked at, where the choice of the victim depends on it."""
-        if self.layout.keep > trailer.MIN_KEEP:
-            for slot in self.ledger.slots():
-                if slot.state is SlotState.CLAIMED:
-                    self.ledger.verify(slot)
-
-    def _choose_victim(self, survivor: Slot | None) -> int:
-        """Return the index to overwrite."""
-        found, keep, given_up = self.ledger.slots(), self.layout.keep, None
-        if survivor and self.layout.history == THINNED:
-            pinned = {survivor.generation, self._started}
-            given_up = give_up(slots.ages(found, keep, datetime.now(UTC)), pinned)
-        return slots.choose_victim(found, survivor, keep, given_up)
-
-    def _refuse_overflow(self) -> None:
-        if self._number >= trailer.MAX_GENERATION:
-            raise errors.StorageError(
-                f"the numbers are used up: a slot holds generation {self._number}",
-                path=self.layout.path,
-                safe="nothing was changed",
-                action="copy the state into a new store",
-            )
-
-    # --- what is told
-
-    def _warn(self, failures: Failures) -> None:
-        if failures:
-            self._degraded(
-                f"{self.layout.path}: generation {self.generation} is durable, but not in every "
-                f"copy ({listed(failures)}). The next sync() tries again."
-            )
-
-
-def _hashing(payload: bytes) -> PayloadHash:
-    """Return what returns the hash of a payload; a large one is hashed meanwhile."""
-    if len(payload) >= _LARGE:
-        return threads.begin(lambda: hashlib.sha256(payload))
-    found = hashlib.sha256(payload)
-    return lambda: found
-
-
-def _as_parent(survivor: Slot | None) -> str:
-    return survivor.trailer.as_parent if survivor and survivor.trailer else trailer.NO_PARENT
+    def begin_as_child(self) -> None:
+        """Leave the lock to the parent process, in a child of fork, and begin without its threads."""
+        self.turn = threading.RLock()
+        self.lock.leave_to_parent()

@@ -17,8 +17,8 @@ from typing import Final, TypeVar
 from redundict import errors
 from redundict.errors import Fault
 
-from . import files as durable
-from . import slots, trailer
+from . import files, slots, trailer
+from .disk import Stat
 from .layout import COPIES, KEEP, Layout
 from .slots import Slot, SlotState
 
@@ -38,8 +38,9 @@ def look(slot: Slot) -> Slot:
     Raises `NewerVersionError`, and `StorageError` if the process is out of handles or memory.
     """
     try:
-        tail = durable.read(slot.path, trailer.TAIL)
+        tail = files.read(slot.path, trailer.TAIL)
     except OSError as error:
+        errors.reraise_interrupt(error)
         return _unreadable(replace(slot, trailer=None), error)
     try:
         claim = trailer.parse(tail.data, tail.stat.size)
@@ -56,12 +57,13 @@ def is_as_known(slot: Slot) -> bool:
     Says True only where that is certain; costs less than a look.
     """
     if slot.state is SlotState.MISSING:
-        return not durable.exists(slot.path)
+        return not files.exists(slot.path)
     if not slot.sound or slot.trailer is None:
         return False
     try:
-        ending = durable.ending(slot.path, trailer.DIGEST_BYTES)
-    except OSError:
+        ending = files.ending(slot.path, trailer.DIGEST_BYTES)
+    except OSError as error:
+        errors.reraise_interrupt(error)
         return False
     return ending == f"{slot.trailer.digest}\n".encode()
 
@@ -72,21 +74,16 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
     Raises as `look` does.
     """
     try:
-        content = durable.read(slot.path)
+        content = files.read(slot.path)
     except OSError as error:
+        errors.reraise_interrupt(error)
         return _unreadable(slot, error), None
     try:
         verified = trailer.verify(content.data)
     except trailer.TrailerError as error:
         return _invalid(slot, content.stat, error), None
     except trailer.NewerVersion:
-        raise errors.NewerVersionError(
-            f"{slot.name} was written by a newer redundict",
-            path=slot.path,
-            slot=slot.name,
-            safe="nothing was changed",
-            action="pip install --upgrade redundict",
-        ) from None
+        raise errors.newer_version(slot.path) from None
     return _sound(slot, content.stat, SlotState.VALID, verified.trailer), verified
 
 
@@ -95,7 +92,7 @@ def content_of(slot: Slot) -> bytes:
 
     Raises `OSError` if they cannot be read, `TrailerError` if they are not what they were.
     """
-    content = durable.read(slot.path).data
+    content = files.read(slot.path).data
     if trailer.verify(content).trailer != slot.trailer:
         raise trailer.TrailerError("it is not what it was a moment ago")
     return content
@@ -174,26 +171,25 @@ def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:
         return
     in_every_copy = {slot.copy for slot in denied} == set(range(layout.copies))
     if in_every_copy or not any(slot.sound for slot in seen):
-        raise errors.AccessError(
-            f"{denied[0].name} {denied[0].reason}",
-            path=layout.path,
-            slot=denied[0].name,
-            safe="nothing was changed, and the store is not taken for empty",
-            action=f"make {denied[0].path} readable, then try again",
-        )
+        raise errors.denied(layout.path, denied[0].path, denied[0].reason)
 
 
 def lost(layout: Layout, seen: Collection[Slot]) -> errors.LostError:
     """Return the error for a store of which nothing verifies."""
-    reasons = {slot.path: slot.reason for slot in seen if slot.state is not SlotState.MISSING}
-    listed = "; ".join(f"{os.path.basename(path)}: {reason}" for path, reason in reasons.items())
-    return errors.LostError(
-        f"no slot verifies ({listed})",
-        path=layout.path,
-        safe="nothing was overwritten; every slot is as it was found",
-        action="restore a slot from a backup. Only to start anew: open it with flag 'n', which "
-        "puts these slots aside",
-        slots=reasons,
+    return errors.lost(
+        layout.path, {s.path: s.reason for s in seen if s.state is not SlotState.MISSING}
+    )
+
+
+def divergence(layout: Layout, one: Slot, other: Slot) -> errors.DivergedError:
+    """Return the error for two slots with one number and different content."""
+    return errors.diverged(
+        layout.path,
+        one.name,
+        other.name,
+        one.generation,
+        f"{layout.command('repair', '--prefer', one.letter)} (or {other.letter}; what is not "
+        "preferred is put aside)",
     )
 
 
@@ -238,58 +234,52 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
     folders = sorted(set(layout.folders))
     for folder in folders:
         try:
-            names = durable.names(folder)
+            names = files.names(folder)
         except PermissionError as error:
+            errors.reraise_interrupt(error)
             refused = error
             folders = [other for other in folders if other != folder]
             continue
-        except OSError:
+        except OSError as error:
+            errors.reraise_interrupt(error)
             continue  # looking at the slots themselves says what is wrong
         within = os.path.join(folder, "")
         others = [n for n in names if n.startswith(prefix) and within + n not in known]
         found += [(within + n, *place) for n in others if (place := layout.parse(n))]
     if refused and not folders:
-        raise errors.refused(
-            refused,
-            "the folder cannot be listed, so that a slot may be overlooked",
-            path=layout.path,
-            safe="nothing was changed",
-            action="make the folder readable, then try again",
-        ) from refused
+        raise errors.unlisted(refused, layout.path, "slot") from refused
     return sorted(found)
 
 
-def _sound(slot: Slot, stat: durable.Stat, state: SlotState, claim: trailer.Trailer) -> Slot:
-    # What `replace` does, in a third of its time: every load does this for each slot.
-    place, facts = (slot.copy, slot.index, slot.path), (stat.modified, stat.changed, stat.mode)
-    return Slot(*place, state, claim, None, "", *facts, slot.extra)
+def _sound(slot: Slot, stat: Stat, state: SlotState, claim: trailer.Trailer) -> Slot:
+    slot = _seen(slot, stat)
+    return replace(slot, state=state, trailer=claim, fault=None, reason="")
 
 
-def _invalid(slot: Slot, stat: durable.Stat, error: trailer.TrailerError) -> Slot:
+def _invalid(slot: Slot, stat: Stat, error: trailer.TrailerError) -> Slot:
     state = SlotState.TORN if error.torn else SlotState.DAMAGED
-    slot = replace(slot, modified=stat.modified, changed=stat.changed, mode=stat.mode)
-    return replace(slot, state=state, fault=error.fault, reason=str(error))
+    return replace(_seen(slot, stat), state=state, fault=error.fault, reason=str(error))
+
+
+def _seen(slot: Slot, stat: Stat) -> Slot:
+    return replace(
+        slot, modified=stat.modified, changed=stat.changed, mode=stat.mode, durable=False
+    )
 
 
 def _unreadable(slot: Slot, error: OSError) -> Slot:
     """Turn the system's refusal into the slot's state."""
-    if error.errno in durable.ABSENT:
+    slot = replace(slot, durable=False)
+    if error.errno in files.ABSENT:
         return replace(
             slot, state=SlotState.MISSING, trailer=None, fault=Fault.MISSING, reason="missing"
         )
     why = errors.why(error)
-    if isinstance(error, durable.NotAFileError):
+    if isinstance(error, files.NotAFileError):
         return replace(slot, state=SlotState.FOREIGN, fault=Fault.NOT_A_FILE, reason=why)
     reason = f"cannot be read: {why}"
-    if error.errno in durable.DAMAGE:
+    if error.errno in files.DAMAGE:
         return replace(slot, state=SlotState.DAMAGED, fault=Fault.UNREADABLE, reason=reason)
-    if error.errno in durable.EXHAUSTED:
-        raise errors.refused(
-            error,
-            f"{slot.name} cannot be opened",
-            path=slot.path,
-            slot=slot.name,
-            safe="nothing was changed",
-            action="close files that this program holds open, then try again",
-        ) from error
+    if error.errno in files.EXHAUSTED:
+        raise errors.exhausted(error, slot.path) from error
     return replace(slot, state=SlotState.FOREIGN, fault=Fault.DENIED, reason=reason)

@@ -16,7 +16,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from redundict.errors import Fault
 
@@ -121,28 +121,8 @@ def size_class(needed: int) -> int:
     return -(-needed // step) * step
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """All of a trailer but its digest, which takes a while where the payload is large."""
-
-    _claims: tuple[int, int, str, datetime, str, int, int]
-    _history: str
-    _covered: bytes  # what the digest covers beside the payload: padding, and the line's beginning
-
-    def seal(self, payload_hash: hashlib._Hash) -> tuple[Trailer, bytes]:
-        """Return the trailer, and the bytes (padding and trailer) that follow the payload.
-
-        `payload_hash` is a SHA-256 that has taken in the payload; it is not changed.
-        """
-        hasher = payload_hash.copy()
-        hasher.update(self._covered)
-        digest = hasher.hexdigest()
-        sealed = Trailer(*self._claims, digest, {}, self._history)
-        return sealed, b"%b%b\n" % (self._covered, digest.encode())
-
-
-def draft(
-    length: int,
+def seal(
+    payload: bytes,
     *,
     generation: int,
     format: str,
@@ -151,24 +131,37 @@ def draft(
     keep: int,
     history: str = RECENT,
     written: datetime | None = None,
-) -> Draft:
-    """Return the trailer of a new slot for a payload of `length` bytes, yet to be sealed.
+    payload_hash: hashlib._Hash | None = None,
+) -> tuple[Trailer, bytes]:
+    """Return the trailer of a new slot, and the bytes that follow the payload in it.
 
-    Raises `TrailerError` if a value cannot stand in a trailer.
+    Args:
+        payload: What the slot holds.
+        generation: Its number.
+        format: The format of the payload.
+        parent: The first 16 hex digits of the digest of the generation before, or `NO_PARENT`.
+        copies: How many copies the store has.
+        keep: How many generations it keeps.
+        history: Which generations it keeps.
+        written: The time of the commit; by default, now.
+        payload_hash: A SHA-256 that has taken in the payload, if there is one; it is not changed.
+
+    Raises:
+        TrailerError: If a value cannot stand in a trailer.
+
     """
     written = written.astimezone(UTC) if written else datetime.now(UTC)
-    claims = (generation, length, format, written, parent, copies, keep)
+    claims = (generation, len(payload), format, written, parent, copies, keep)
     _refuse_unfit(Trailer(*claims, "", {}, history))
-    named = _CLAIMS % (generation, length, format, _to_text(written), parent, copies, keep)
+    named = _CLAIMS % (generation, len(payload), format, _to_text(written), parent, copies, keep)
     named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
     head = f"{named} {FIELDS[-1]}=".encode("ascii")
-    needed = length + 1 + len(head) + DIGEST_BYTES
-    return Draft(claims, history, b"\n" * (1 + size_class(needed) - needed) + head)
-
-
-def seal(payload: bytes, **claims: Any) -> tuple[Trailer, bytes]:
-    """Return a new slot's trailer, and what follows the payload; `claims` are those of `draft`."""
-    return draft(len(payload), **claims).seal(hashlib.sha256(payload))
+    needed = len(payload) + 1 + len(head) + DIGEST_BYTES
+    covered = b"\n" * (1 + size_class(needed) - needed) + head
+    hasher = payload_hash.copy() if payload_hash else hashlib.sha256(payload)
+    hasher.update(covered)
+    digest = hasher.hexdigest()
+    return Trailer(*claims, digest, {}, history), b"%b%b\n" % (covered, digest.encode())
 
 
 def parse(tail: bytes, size: int) -> Trailer:

@@ -1,8 +1,7 @@
-"""Making slots hold what they should, durably: the writes of a commit, and the survivor's repair.
+"""The writes of a commit, and of the repairs that come before it.
 
-`write` is how every slot is written to: what it holds is not trusted until that is done. `settle`
-and `heal` come before it, where the survivor may be in the page cache only, or not in every copy.
-Knows slots and what the ledger says of them; chooses no victim.
+`make_durable` and `heal` come first: the survivor may be in the page cache only, or not in every
+copy. `write` is how every slot is written. Knows slots and the ledger; chooses no victim.
 
 Invariant: nothing that loads is overwritten, but with its own bytes, before the survivor is on the
 medium.
@@ -11,19 +10,16 @@ medium.
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from redundict import errors
 
-from . import files as durable
-from . import slots, survey, trailer
-from .ledger import Ledger, Place
+from . import files, slots, survey, trailer
+from .files import Failures
+from .ledger import Ledger
 from .slots import Slot, SlotState
-
-Failures = dict[str, Exception]  #: What the system said, by the path of the slot.
-Seal = Callable[[], tuple[trailer.Trailer, bytes]]  #: Returns a trailer, and the bytes it ends in.
+from .trailer import Trailer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,105 +32,119 @@ class Healed:
 
 def write(
     ledger: Ledger,
-    places: list[Place],
-    content: bytes,
-    seal: Seal,
+    victims: Sequence[Slot],
+    sealed: Trailer,
+    parts: Sequence[bytes],
     survivor: Slot | None,
     *,
     afresh: bool,
 ) -> Failures:
-    """Make slots hold `content` and the ending that seals it, durably.
+    """Make slots hold `parts`, which `sealed` describes, durably.
 
-    Until that is done, they are not trusted. With `afresh`, a write that is cut leaves no slot:
-    where nothing else is on the medium, a torn one would be a lost store.
+    From its first byte until its flush has returned, a slot is not trusted (law 3), whatever
+    interrupts this.
+
+    Args:
+        ledger: Notes what becomes of the slots.
+        victims: The slots to write to, at most one of each copy.
+        sealed: The trailer that `parts` end in.
+        parts: The content of a slot.
+        survivor: The newest generation, which must survive.
+        afresh: Name a slot only once it is whole. Where nothing else is on the medium, a torn slot
+            would be a lost store.
+
+    Returns:
+        What the system said of the slots that could not be written.
+
     """
-
-    def ending() -> bytes:
-        sealed, following = seal()
-        ledger.known.add(sealed.digest)  # as ours, before anybody can meet it
-        return following
-
     failures: Failures = {}
-    files = []
-    for place in places:
-        if refusal := _refusal(ledger, place.slot, survivor):
-            failures[place.slot.path] = refusal
+    writing = []
+    for slot in victims:
+        if refusal := _refusal(ledger, slot, survivor):
+            failures[slot.path] = refusal
             continue
-        place.writing = durable.Overwriting(
-            place.slot.path,
-            content,
-            ending,
-            mode=ledger.mode,
-            mode_if_new=survivor.mode if survivor else None,
-            sync_size=not place.sized,
-            sync_name=not place.named,
-            afresh=afresh,
+        mode_if_new = survivor.mode if survivor else None
+        writing.append(
+            files.Overwriting(slot.path, parts, ledger.mode, mode_if_new, slot.durable, afresh)
         )
-        files.append(place.writing)
-        place.distrust()
-    failures |= durable.overwrite_all(files)
-    for place in places:
-        place.writing = None
-        if place.slot.path not in failures:
-            place.settle(slots.written(place.slot, seal()[0]))
+        ledger.put(slots.unfinished(slot))
+    failures |= files.overwrite_all(writing)
+    for slot in victims:
+        if slot.path not in failures:
+            ledger.put(slots.written(slot, sealed))
     return failures
 
 
-def settle(ledger: Ledger) -> Slot | None:
-    """Put the survivor on the medium before anything that loads is overwritten; return it.
+def make_durable(ledger: Ledger) -> Slot | None:
+    """Put the survivor on the medium before its predecessor is overwritten (law 2); return it.
 
-    Its bytes may be in the page cache only: their writer was killed before its sync; or its sync
-    failed, and left pages that are marked clean, which the next sync succeeds without writing
-    (Rebello et al., ATC'20). So every byte is written onto itself, and then synced. One copy after
-    the other: a cut in the middle of one leaves the rest. Raises `CommitError` if none could be.
+    Its bytes may be in the page cache only: their writer was killed before its flush; or its flush
+    failed, and left pages that are marked clean, which the next flush skips (Rebello et al.,
+    ATC'20). So every byte is written onto itself, and then flushed. One copy comes after the other:
+    a cut in the middle of one leaves the rest.
+
+    Raises:
+        CommitError: If no copy could be written.
+
     """
-    failures: Failures = {}
-    survivor = ledger.survivor()
-    holders = [p for p in ledger.places.values() if survivor and p.slot.holds(survivor)]
-    for place in holders:
-        if place.settled or place.slot.extra:
-            continue
-        try:
-            durable.overwrite(place.slot.path, survey.content_of(place.slot))
-        except trailer.TrailerError as error:
-            place.slot = replace(
-                place.slot, state=SlotState.DAMAGED, fault=error.fault, reason=str(error)
-            )
-        except OSError as error:
-            failures[place.slot.path] = error
-        else:
-            place.settle()
-    if not any(place.settled or place.slot.extra for place in holders if place.slot.sound):
+    while (survivor := ledger.survivor()) is not None:
+        failures: Failures = {}
+        for slot in ledger.holders(survivor):
+            if not (slot.durable or slot.extra):
+                failures |= _rewrite(ledger, slot)
+        holders = ledger.holders(survivor)
+        if any(slot.durable or slot.extra for slot in holders):
+            for path in failures:
+                ledger.put(slots.unfinished(ledger.slots[path]))
+            break
         if failures:
-            raise not_written(ledger, failures, survivor)
-        return settle(ledger) if holders else None
-    for path in failures:
-        ledger.places[path].distrust()
+            number = survivor.generation
+            raise errors.not_written(ledger.layout.path, failures, number, number)
     return ledger.survivor()
 
 
-def heal(ledger: Ledger) -> Healed:
-    """Write the survivor's bytes over every bad copy of it.
+def _rewrite(ledger: Ledger, slot: Slot) -> Failures:
+    """Write a slot's own bytes onto it, and flush them."""
+    try:
+        files.overwrite(slot.path, survey.content_of(slot))
+    except trailer.TrailerError as error:
+        ledger.put(replace(slot, state=SlotState.DAMAGED, fault=error.fault, reason=str(error)))
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        return {slot.path: error}
+    else:
+        ledger.put(replace(slot, durable=True))
+    return {}
 
-    If the power goes now, what is overwritten held nothing that would load.
+
+def heal(ledger: Ledger) -> Healed:
+    """Write the survivor's bytes over every bad copy of it (law 7: they verified).
+
+    What is overwritten held nothing that would load. Where the survivor cannot be made durable
+    first, the healed copy will be the durable one.
     """
     survivor, healed = ledger.survivor(), Healed()
+    if survivor is None or all(slot.holds(survivor) for slot in ledger.at(survivor.index)):
+        return healed
+    with contextlib.suppress(errors.CommitError):
+        make_durable(ledger)
+    survivor = ledger.survivor()
     if survivor is None or survivor.trailer is None:
         return healed
-    as_is = survivor.trailer, b""
-    for place in ledger.at(survivor.index):
-        if place.slot.holds(survivor):
+    for bad in ledger.at(survivor.index):
+        if bad.holds(survivor):
             continue
         try:
-            # Not before it is settled; but where it cannot be, the healed copy is what will be.
-            with contextlib.suppress(errors.CommitError):
-                settle(ledger)
-            bad, content = place.slot, survey.content_of(survivor)
-        except (OSError, trailer.TrailerError) as error:
-            healed.failures[place.slot.path] = error
+            content = survey.content_of(survivor)
+        except trailer.TrailerError as error:
+            healed.failures[bad.path] = OSError(str(error))
             continue
-        afresh = ledger.knows_nothing_durable()
-        failures = write(ledger, [place], content, lambda: as_is, survivor, afresh=afresh)
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            healed.failures[bad.path] = error
+            continue
+        afresh = not ledger.is_durable_anywhere()
+        failures = write(ledger, [bad], survivor.trailer, [content], survivor, afresh=afresh)
         healed.failures.update(failures)
         healed.slots.extend([] if failures else [bad])
     return healed
@@ -145,28 +155,7 @@ def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | Non
     if slot.state is SlotState.FOREIGN:
         return OSError(f"{slot.reason}; {ledger.layout.command('repair')} puts it aside")
     if survivor and slot.holds(survivor):  # files were swapped by hand
-        home = ledger.places[ledger.layout.slot_path(slot.copy, survivor.index)].slot
+        home = ledger.slots[ledger.layout.slot_path(slot.copy, survivor.index)]
         if not home.holds(survivor):
             return OSError("it is the only slot of its copy that holds the newest generation")
     return None
-
-
-def not_written(
-    ledger: Ledger, failures: Failures, survivor: Slot | None, generation: int | None = None
-) -> errors.CommitError:
-    """Return the error for a generation, the survivor by default, that is durable in no copy."""
-    stands = survivor.generation if survivor else 0
-    return errors.CommitError(
-        f"no copy could be written ({listed(failures)})",
-        errno=getattr(next(iter(failures.values())), "errno", None),
-        path=ledger.layout.path,
-        generation=stands if generation is None else generation,
-        safe=f"generation {stands} stands" if survivor else "nothing was there yet",
-        action="free space or mend the disk, then sync() again",
-        failures={path: errors.why(error) for path, error in failures.items()},
-    )
-
-
-def listed(failures: Failures) -> str:
-    """Return what the system said of each slot, in a line."""
-    return "; ".join(f"{os.path.basename(path)}: {errors.why(e)}" for path, e in failures.items())

@@ -1,0 +1,161 @@
+"""The system calls that a store makes: one method each. Decides nothing.
+
+Every fault test puts another `Disk` in the place of this one (`files.disk`), so each write, sync
+and close of the product can fail, tear or be lost. An open file is a `FileIO` object, which closes
+itself: a raw descriptor would leak if an interrupt arrived between two lines.
+
+Sources: open(2), fsync(2), rename(2); fcntl(2) of macOS for F_FULLFSYNC.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from io import FileIO
+from typing import NamedTuple, cast
+
+from redundict import errors
+
+
+class Stat(NamedTuple):
+    """Facts from a file's inode."""
+
+    regular: bool
+    size: int  #: Bytes.
+    allocated: int  #: Bytes that the file system has set aside; negative if it cannot tell.
+    modified: float  #: Seconds since the epoch.
+    mode: int  #: Permission bits.
+    changed: int = 0  #: When the inode last changed, nanoseconds; nobody can set it.
+
+
+class Disk:
+    """The system calls that a store makes."""
+
+    _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a FIFO at a slot's name must not block
+    _WRITE = os.O_RDWR | getattr(os, "O_NONBLOCK", 0)
+    # Windows: no newline translation, no inheritance by children. Elsewhere: never follow a link.
+    _ALWAYS = (
+        getattr(os, "O_BINARY", 0)
+        | getattr(os, "O_NOINHERIT", 0)
+        | getattr(os, "O_CLOEXEC", 0)
+        | getattr(os, "O_NOFOLLOW", 0)
+    )
+
+    def open_read(self, path: str) -> FileIO:
+        """Open an existing file for reading."""
+        return self._open(path, "rb", self._READ)
+
+    def open_write(self, path: str) -> FileIO:
+        """Open an existing file for reading and writing."""
+        return self._open(path, "r+b", self._WRITE)
+
+    def create(self, path: str, mode: int) -> FileIO:
+        """Create a file that must not exist, and open it for reading and writing."""
+        return self._open(path, "x+b", self._WRITE | os.O_CREAT | os.O_EXCL, mode)
+
+    def _open(self, path: str, how: str, flags: int, mode: int = 0) -> FileIO:
+        # Where the system cannot refuse a link (Windows), a look beforehand has to do.
+        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+            raise OSError(errno.ELOOP, "a symbolic link", path)
+        opened = open(  # noqa: SIM115 - the caller closes it
+            path,
+            how,
+            buffering=0,
+            opener=lambda name, _: os.open(name, flags | self._ALWAYS, mode),
+        )
+        return cast("FileIO", opened)
+
+    def stat(self, file: FileIO) -> Stat:
+        """Return facts from the inode."""
+        found = os.fstat(file.fileno())
+        return Stat(
+            stat.S_ISREG(found.st_mode),
+            found.st_size,
+            getattr(found, "st_blocks", -1) * 512,
+            found.st_mtime,
+            stat.S_IMODE(found.st_mode),
+            found.st_ctime_ns,
+        )
+
+    def read(self, file: FileIO, size: int, offset: int) -> bytes:
+        """Read at most `size` bytes at `offset`; a negative one counts from the end."""
+        file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
+        return file.read(size) or b""
+
+    def write(self, file: FileIO, data: bytes | memoryview, offset: int) -> int:
+        """Write at `offset`; return how many bytes were taken."""
+        file.seek(offset)
+        return file.write(data) or 0
+
+    def truncate(self, file: FileIO, size: int) -> None:
+        """Set the file's size."""
+        file.truncate(size)
+
+    def chmod(self, file: FileIO, mode: int) -> None:
+        """Set the permission bits, where the platform has them."""
+        if hasattr(os, "fchmod"):
+            os.fchmod(file.fileno(), mode)
+
+    def write_out(self, file: FileIO) -> None:
+        """Start the writeback of content, and do not wait for its end: a hint."""
+        # Linux begins to write what is dirty (Kerrisk, The Linux Programming Interface, 13.5).
+        if hasattr(os, "posix_fadvise"):
+            try:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            except OSError as error:
+                errors.reraise_interrupt(error)
+
+    def sync_data(self, file: FileIO) -> None:
+        """Flush content, and the metadata that is needed to read it back (fdatasync)."""
+        if hasattr(os, "fdatasync"):
+            os.fdatasync(file.fileno())
+        else:
+            self.sync_all(file)
+
+    def sync_all(self, file: FileIO) -> None:
+        """Flush content and metadata, through the drive's own cache."""
+        try:
+            # macOS: fsync stops at the drive's cache.
+            from fcntl import F_FULLFSYNC, fcntl  # type: ignore[attr-defined,unused-ignore] # noqa: PLC0415 - not on every platform
+        except ImportError:
+            os.fsync(file.fileno())
+            return
+        try:
+            fcntl(file.fileno(), F_FULLFSYNC)
+        except OSError as refused:  # pragma: no cover - macOS, on a medium without F_FULLFSYNC
+            if refused.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+            os.fsync(file.fileno())
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        # Windows has no handle to sync; NTFS journals names, FlushFileBuffers writes the journal.
+        # The separator tells the platform, at call time, so that a simulated Windows is believed.
+        if os.sep == "\\":
+            return
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def close(self, file: FileIO) -> None:
+        """Close a file."""
+        file.close()
+
+    def forget(self, file: FileIO) -> None:
+        """Drop what the page cache holds of a file and has written: a read asks the medium."""
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a file, over what has the name."""
+        os.replace(old, new)
+
+    def exists(self, path: str) -> bool:
+        """Tell whether anything has this name."""
+        return os.path.lexists(path)
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names in a directory."""
+        return os.listdir(directory)

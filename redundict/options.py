@@ -1,0 +1,85 @@
+"""The arguments of `open`, checked before anything is touched. Opens nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+from .engine.history import MIN_THINNED, RECENT, THINNED, History
+from .engine.layout import Layout
+from .engine.survey import Folders
+from .events import Event
+from .formats import resolve
+from .formats.resolve import Format
+
+Flag = Literal["r", "w", "c", "n"]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+_SHARED_TIMEOUT: Final = 10.0  #: Seconds: as long as the commits of other processes should take.
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a store is opened."""
+
+    layout: Layout
+    flag: Flag
+    mode: int | None  #: Permission bits of the files.
+    format: Format
+    defaults: Mapping[Any, Any]
+    timeout: float  #: Seconds to wait for another writer.
+    shared: bool
+    autosync: float | None  #: Seconds.
+    on_event: Callable[[Event], object] | None
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the store is only read, without a lock."""
+        return self.flag == "r"
+
+
+def checked(
+    path: Path,
+    flag: Flag,
+    mode: int | None,
+    *,
+    format: object,
+    copies: int | Folders,
+    keep: int,
+    history: History | None,
+    defaults: Mapping[Any, Any] | None,
+    timeout: float | None,
+    shared: bool,
+    autosync: float | None,
+    on_event: Callable[[Event], object] | None,
+) -> Options:
+    """Return the options as one object.
+
+    Raises:
+        ValueError: If a value is out of its range, or fits no other one.
+        TypeError: If a value has the wrong type.
+
+    """
+    if flag not in get_args(Flag):
+        raise ValueError(f"flag must be one of {', '.join(get_args(Flag))}, not {flag!r}")
+    if autosync is not None and (autosync <= 0 or flag == "r"):
+        raise ValueError(f"autosync={autosync} needs to be above 0, and a flag other than 'r'")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout must not be negative, as {timeout} is")
+    if timeout is None:
+        timeout = _SHARED_TIMEOUT if shared else 0.0
+    layout = Layout.of(
+        os.fsdecode(path), copies, keep, history or (THINNED if keep >= MIN_THINNED else RECENT)
+    )
+    return Options(
+        layout,
+        flag,
+        mode,
+        resolve.resolve(format),
+        defaults or {},
+        timeout,
+        shared,
+        autosync,
+        on_event,
+    )

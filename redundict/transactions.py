@@ -1,0 +1,122 @@
+"""Who may change several items of a dict as one: one thread, and one asyncio task of it.
+
+The dict's lock keeps other threads out. It cannot tell two tasks of one thread apart, so the task
+is noted here. Knows no stores and no payloads.
+
+Invariant: a transaction is never joined by another thread or task.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Final, Generic, Protocol, TypeVar
+
+from . import errors
+
+_PAUSE: Final = 0.001  #: Seconds between two looks whether another transaction has ended, at first.
+_LONGEST_PAUSE: Final = 0.05  #: Seconds.
+
+
+def current_task() -> object:
+    """Return the asyncio task that runs in this thread, None if there is none."""
+    if "asyncio" not in sys.modules:
+        return None
+    import asyncio  # noqa: PLC0415 - slow to import, and it is loaded already
+
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs here
+        return None
+
+
+class Transactions:
+    """The transactions that are open in one dict, each inside the one before.
+
+    The dict's lock is held by whoever calls a method.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._task: object = None
+        self.depth = 0  #: How many are open.
+        self._has_failed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is one."""
+        return self.depth > 0
+
+    def belongs_to_other_task(self) -> bool:
+        """Tell whether another task of this thread has one."""
+        return self.is_open and self._task is not current_task()
+
+    def begin(self) -> None:
+        """Begin one, perhaps inside another."""
+        if self.belongs_to_other_task():
+            raise errors.other_task(self._path)
+        self._task = current_task()
+        self.depth += 1
+
+    def end(self, *, failed: bool) -> None:
+        """End the innermost; if it `failed`, the outermost cannot succeed any more."""
+        self.depth -= 1
+        self._has_failed = (self._has_failed or failed) and self.is_open
+
+    def refuse_failed(self, generation: int) -> None:
+        """Raise `TransactionError` if one failed that was inside the outermost one."""
+        if self._has_failed:
+            raise errors.failed_inside(self._path, generation)
+
+    def refuse_inside(self) -> None:
+        """Raise `TransactionError` if there is one: it commits at its end."""
+        if self.is_open:
+            raise errors.inside_transaction(self._path)
+
+
+class _Owner(Protocol):
+    """What a transaction asks of the dict."""
+
+    def _begin_transaction(self, *, wait: bool) -> bool:
+        """Begin one; return False if another has to end first and the caller must not `wait`."""
+        ...
+
+    def _end_transaction(self, error: BaseException | None) -> None:
+        """Commit it, or undo it if there is an error."""
+
+
+State = TypeVar("State", bound=_Owner)
+
+
+class Transaction(Generic[State]):
+    """Changes to a dict that are committed as a whole at the end, or undone on an exception.
+
+    ``with`` waits for the transactions of other threads and refuses to join one of another task of
+    its own thread. ``async with`` waits for both, and lets the event loop go on meanwhile.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def __enter__(self) -> State:
+        self._state._begin_transaction(wait=True)  # noqa: SLF001 - the protocol is between the two
+        return self._state
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._state._end_transaction(error)  # noqa: SLF001
+
+    async def __aenter__(self) -> State:
+        import asyncio  # noqa: PLC0415 - slow to import, and it is loaded already
+
+        pause = _PAUSE
+        while not self._state._begin_transaction(wait=False):  # noqa: SLF001
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return self._state
+
+    async def __aexit__(
+        self, kind: object, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
