@@ -136,7 +136,8 @@ class FailingDisk(Disk):
         self.count = 0  #: Calls that were refused.
 
     def _check(self, call: str, path: str) -> None:
-        if call in self._calls and (not self._endings or path.endswith(self._endings)):
+        name = path.removesuffix(".new")  # a file that is not whole yet
+        if call in self._calls and (not self._endings or name.endswith(self._endings)):
             self.count += 1
             if isinstance(self._error, BaseException):
                 raise self._error

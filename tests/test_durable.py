@@ -236,6 +236,6 @@ def test_files_for_which_no_descriptor_is_left_are_written_when_the_others_are_c
             self.is_open -= 1
 
     inside.use_disk(monkeypatch, OneLeft())
-    files = [files.Overwriting(f"{path}.{n}", b"x") for n in range(3)]
-    assert files.overwrite_all(files) == {}
-    assert [damage.read(file.path) for file in files] == [b"x"] * 3
+    targets = [files.Overwriting(f"{path}.{n}", b"x") for n in range(3)]
+    assert files.overwrite_all(targets) == {}
+    assert [damage.read(file.path) for file in targets] == [b"x"] * 3
