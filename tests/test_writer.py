@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dis
 import errno
 import gc
 import itertools
@@ -203,17 +204,21 @@ def test_an_interrupt_is_for_the_thread_that_was_interrupted(
 def interrupted_at(
     where: int, interrupt: Callable[[], object], is_reached: Callable[[str], bool]
 ) -> Iterator[Callable[[], bool]]:
-    """Call `interrupt` at the n-th line of the files for which `is_reached` is true.
+    """Call `interrupt` at the n-th place at which Python looks for signals.
 
-    Python looks for signals there. Yields what tells whether it came to that line.
+    That is after a call, at the beginning of a function and at a jump back, in the files for which
+    `is_reached` is true. Yields what tells whether it came to that.
     """
-    left = where
+    left, last = where, dict[FrameType, str]()
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal left
         if not is_reached(frame.f_code.co_filename):
             return None
-        left -= event == "line"
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= last.get(frame, "").startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
         if left == 0:
             left = -1
             sys.settrace(None)
@@ -221,6 +226,7 @@ def interrupted_at(
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # without which 3.12.1 traces no instruction anywhere
     sys.settrace(trace)
     try:
         yield lambda: left < 0
@@ -238,24 +244,26 @@ def test_an_interrupt_anywhere_in_a_sync_leaves_a_store_that_can_be_saved(
 ) -> None:
     """At whatever line Ctrl-C comes, another thread can sync, and both copies are whole."""
     inside.use_disk(monkeypatch, inside.QuickDisk())
-    with redundict.open(path) as state:
-        for where in itertools.count(1):
-            state["n"] = -where
-            with (
-                contextlib.suppress(KeyboardInterrupt),
-                interrupted_at(where, ctrl_c, inside.is_code) as was_interrupted,
-            ):
-                state.sync()
-            state["n"] = where
-            other = threading.Thread(target=state.sync, daemon=True)
-            other.start()
-            other.join(10)
-            assert not other.is_alive()
-            if not was_interrupted():
-                break
-            newest, *_ = redundict.check(path).generations
-            assert (redundict.load(path), len(newest.slots)) == ({"n": where}, 2)
+    state = redundict.open(path)
+    inside.forget(state)  # if the test fails, nobody waits for the store at the exit
+    for where in itertools.count(1):
+        state["n"] = -where
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            interrupted_at(where, ctrl_c, inside.is_code) as was_interrupted,
+        ):
+            state.sync()
+        state["n"] = where
+        other = threading.Thread(target=state.sync, daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+        if not was_interrupted():
+            break
+        newest, *_ = redundict.check(path).generations
+        assert (redundict.load(path), len(newest.slots)) == ({"n": where}, 2)
     assert where > 100
+    state.close()
 
 
 def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: str) -> None:
