@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import os
 import re
 import signal
@@ -14,9 +13,8 @@ import hypothesis
 import pytest
 
 import redundict
-from redundict.engine import files as durable
-from redundict.engine import survey, trailer
 
+from . import inside
 from .crash import remembering
 
 hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
@@ -54,7 +52,7 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture(autouse=True)
 def one_copy_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write copies in their order, however slow the disk is: what fails first is then known."""
-    monkeypatch.setattr(durable, "_WORTH_A_THREAD", math.inf)
+    inside.one_copy_after_the_other(monkeypatch)
 
 
 @pytest.fixture
@@ -62,13 +60,13 @@ def writes_noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
     """Return what begins to note how many bytes each write to a disk has."""
     written: list[int] = []
 
-    class Noting(durable.Disk):
+    class Noting(inside.Disk):
         def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
             written.append(len(data))
             return super().write(fd, data, offset)
 
     def begin() -> list[int]:
-        monkeypatch.setattr(durable, "disk", Noting())
+        inside.use_disk(monkeypatch, Noting())
         return written
 
     return begin
@@ -77,8 +75,7 @@ def writes_noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
 @pytest.fixture
 def slots_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the two pure functions that judge a slot's bytes once for each of them."""
-    for name in ("parse", "verify"):
-        monkeypatch.setattr(trailer, name, remembering(getattr(trailer, name)))
+    inside.remember_what_was_judged(monkeypatch, remembering)
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +92,7 @@ def every_store_left_behind_is_healthy(
     for left in stores_below(str(tmp_path)):
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(survey, "_FRESH", 0.0)  # no writer is at work any more
+                inside.no_patience(patch)  # no writer is at work any more
                 report = redundict.check(left)
         except redundict.RedundictError:
             assert request.node.get_closest_marker("damages"), f"{left} cannot be checked"

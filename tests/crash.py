@@ -16,18 +16,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
 
-from redundict.engine import files as durable
-from redundict.engine import newest as loading
-from redundict.engine import trailer
-from redundict.engine.layout import Layout
-from redundict.engine.store import Store
-
+from . import inside
 from .disk import FOLDER, Image, SimulatedDisk
+from .inside import Layout
 
 COARSE = 2048  #: Bytes of a sector where the states of two crashes multiply.
 
@@ -79,8 +74,9 @@ class BrokenPromiseError(AssertionError):
 def on(disk: SimulatedDisk, now: datetime | None = None) -> Iterator[None]:
     """Let the library work on a simulated disk, at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "disk", disk)
-        patch.setattr(trailer, "draft", partial(trailer.draft, written=now))
+        inside.use_disk(patch, disk)
+        if now:
+            inside.set_clock(patch, lambda: now)
         yield
 
 
@@ -113,34 +109,27 @@ class Writer:
         self.promise = replace(self.promise, writers=self.promise.writers + 1)
         self.commits = 0
         self.moments = [Moment(disk.copy(), self.promise)]
-        self.store = Store(where or layout())
-        self.payload = b""
         disk.on_step = lambda now: self.moments.append(Moment(now.copy(), self.promise))
         with on(disk):
-            loaded, _ = self.store.open()
-        self.payload = loaded.payload
-        if loaded.survivor:
-            self._expect(loaded.generation, loaded.payload)
+            self.store = inside.open_store(where or layout())
+        if found := self.store.found.generation:
+            keep_promise(self.promise, found, self.store.found.payload)
 
     def commit(self, payload: bytes) -> None:
         """Commit; what is being committed may load from now on, and has to once this returns."""
-        number = self.store._number + 1
+        number = self.store.next_number
         self.promise = self.promise.tried(number, payload)
         self.commits += 1
         with on(self.disk, BEGAN + timedelta(self.promise.writers, self.commits)):
-            assert self.store.commit(payload, "json", even_if_unchanged=True) == number
+            assert self.store.commit(payload, even_if_unchanged=True) == number
         self.promise = replace(self.promise, returned=number)
         self.moments.append(Moment(self.disk.copy(), self.promise))
 
     def rollback(self) -> None:
         """Commit what the generation before held."""
         with on(self.disk):
-            before = loading.previous(self.store.layout, self.store.generation)
-            old = loading.load_locked(self.store.layout, before).payload
-        self.commit(old)
-
-    def _expect(self, number: int, payload: bytes) -> None:
-        keep_promise(self.promise, number, payload)
+            old = inside.load_before(self.store.layout, self.store.generation)
+        self.commit(old.payload)
 
 
 def keep_promise(promise: Promise, number: int, payload: bytes) -> None:
@@ -183,7 +172,7 @@ class Cuts:
     def _load(self, image: Image) -> tuple[int, bytes]:
         if image not in self._seen:
             with on(SimulatedDisk(image)):
-                loaded = loading.load_locked(self.where)
+                loaded = inside.load(self.where)
             self._seen[image] = loaded.generation, loaded.payload
         return self._seen[image]
 

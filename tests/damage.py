@@ -1,4 +1,4 @@
-"""Ways to damage a slot, and to kill a writer, for every test that needs one. Slots are aged.
+"""Ways to damage a slot, for every test that needs one. Slots are aged.
 
 Where something is wrong and any slot changed within the last second, a reader looks again, since a
 writer may be at work. A store whose slots are all aged is not waited for.
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-
-import redundict
-from redundict import lifetime
 
 LONG_AGO = 3600
 
@@ -48,9 +45,3 @@ def read(path: str) -> bytes:
     """Return a file's content."""
     with open(path, "rb") as file:
         return file.read()
-
-
-def kill(state: redundict.RedunDict) -> None:
-    """Leave a store as a process does that is killed: nothing is saved, and the lock is free."""
-    lifetime.ended(state)
-    state._store.lock.release()

@@ -1,6 +1,6 @@
 """A simulated disk: what a machine may find on its medium after the power went.
 
-It takes the place of `durable.disk`. Reads see the page cache; what is on the medium is a set of
+It takes the place of the real `Disk`. Reads see the page cache; what is on the medium is a set of
 possibilities, kept sector by sector:
 
 - a write adds the new bytes of each sector it touches to what that sector may hold, until a sync
@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from redundict.engine import files as durable
-from redundict.engine.threads import error_of
+from .inside import Disk, Stat
 
 Image = tuple[tuple[str, bytes], ...]  #: The files of a medium, sorted by path.
 
@@ -99,19 +98,13 @@ def _split(step: int, content: bytes) -> list[bytes]:
     return [content[i : i + step].ljust(step, b"\0") for i in range(0, len(content), step)]
 
 
-class SimulatedDisk:
-    """`durable.Disk` on a simulated medium; calls `on_step` after each step that changes it.
+class SimulatedDisk(Disk):
+    """A `Disk` on a simulated medium; calls `on_step` after each step that changes it.
 
     `fail` is asked before each call that may fail, with the method's name and the path, and raises
     what the call is to raise.
     """
 
-    #: Which of the files that may be written at once has the others written whole in the middle of
-    #: it, and after which of its steps. All of these together are every state that two threads can
-    #: reach, since nothing but the sync of a folder has an effect on another file.
-    overlap: tuple[int, int] | None = None
-    _together = property(lambda _: 0, lambda *_: None)  # it has no time, and no threads
-    _overwrite_in_turn = durable.Disk._overwrite_in_turn
     least_sector = 0  #: Bytes; where so much is volatile at once that there are too many states.
 
     def __init__(self, image: Image = (), sector: int = 1024) -> None:
@@ -152,7 +145,7 @@ class SimulatedDisk:
         for chosen in product(*files):
             yield tuple((path, content) for path, content in chosen if content is not None)
 
-    # --- durable.Disk
+    # --- the calls of `Disk`
 
     def open_read(self, path: str) -> int:
         self.fail("open_read", path)
@@ -174,10 +167,10 @@ class SimulatedDisk:
         self.on_step(self)
         return self.open_read(path)
 
-    def stat(self, fd: int) -> durable.Stat:
+    def stat(self, fd: int) -> Stat:
         self.fail("stat", self.handles[fd])
         size = len(self._inode(fd).cache)
-        return durable.Stat(regular=True, size=size, allocated=size, modified=0, mode=0o644)
+        return Stat(regular=True, size=size, allocated=size, modified=0, mode=0o644)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
         self.fail("read", self.handles[fd])
@@ -221,42 +214,6 @@ class SimulatedDisk:
             if os.path.dirname(name) == path:
                 self.names_durable[name] = {self.names_now.get(name)}
         self.on_step(self)
-
-    def overwrite_all(self, files: Sequence[durable.Overwriting]) -> list[Exception | None]:
-        """In the order of the product; or with an `overlap`, one in the middle of the others."""
-        if self.overlap is None or len(files) == 1:
-            return durable.Disk.overwrite_all(self, files)  # type: ignore[arg-type] # ducks suffice
-        errors: dict[int, Exception | None] = {}
-
-        def whole(numbers: Sequence[int]) -> None:
-            for n in numbers:
-                errors[n] = error_of(files[n].overwrite)
-
-        numbers = list(range(len(files)))
-        outer, step = self.overlap
-        others = numbers[:outer] + numbers[outer + 1 :]
-        self._after(step, lambda: whole(others), lambda: whole([outer]))
-        return [errors[n] for n in numbers]
-
-    def _after(self, step: int, interrupt: Callable[[], None], act: Callable[[], None]) -> None:
-        """Let something act, and be interrupted after so many steps; at its end if it has fewer."""
-        watch, left = self.on_step, step
-
-        def on_step(disk: SimulatedDisk) -> None:
-            nonlocal left
-            watch(disk)
-            left -= 1
-            if left == 0:
-                self.on_step = watch
-                interrupt()
-
-        if step == 0:
-            interrupt()
-        self.on_step = on_step
-        act()
-        self.on_step = watch
-        if left > 0:
-            interrupt()
 
     def close(self, fd: int) -> None:
         path = self.handles.pop(fd)

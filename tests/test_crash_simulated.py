@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from redundict import errors, recovery
-from redundict.engine import lock as locking
-from redundict.engine.layout import Layout
+import redundict
+from redundict import errors
 
+from . import inside
 from .crash import (
     COARSE,
     Cuts,
@@ -26,6 +26,7 @@ from .crash import (
     payload,
 )
 from .disk import SimulatedDisk
+from .inside import Layout
 
 pytestmark = [
     pytest.mark.exhaustive,
@@ -276,58 +277,15 @@ def test_a_kill_then_a_repair_then_a_power_cut_lose_nothing(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
     """What a repair copies may be in the page cache only; cut, it leaves no torn slot."""
-    monkeypatch.setattr(locking.WriterLock, "acquire", lambda *_: None)
+    inside.no_lock(monkeypatch)
     writer, where = scenario()
     moments: list[Moment] = []
     for killed_at in writer.moments:
         disk = killed_at.disk.copy()
         disk.on_step = lambda now, at=killed_at: moments.append(Moment(now.copy(), at.promise))
         with on(disk), contextlib.suppress(errors.NotFoundError):
-            assert not recovery.repair(where.path).committed
+            assert not redundict.repair(where.path).committed
     cuts = Cuts(where)
     cuts.check(moments)
     record_property("states", cuts.states)
     assert cuts.states > len(writer.moments)
-
-
-#: Beyond the last step of a file: one file after the other.
-OVERLAPS = [(outer, step) for outer in (0, 1) for step in range(6)]
-
-
-@pytest.mark.parametrize("scenario", [s for s in SCENARIOS if s is not one_copy_only])
-def test_both_copies_may_be_on_their_way_when_the_power_goes(
-    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, record_property: Record
-) -> None:
-    """Each may be there, torn or not at all: the survivor is in other slots, and stands."""
-    monkeypatch.setattr(SimulatedDisk, "least_sector", WHOLE)
-    moments: dict[object, Moment] = {}
-    for overlap in OVERLAPS:
-        monkeypatch.setattr(SimulatedDisk, "overlap", overlap)
-        writer, where = scenario()
-        moments |= {moment.state(): moment for moment in writer.moments}
-    assert len(moments) > len(writer.moments)
-    cuts = Cuts(where)
-    cuts.check(moments.values(), then_commit=True)
-    cuts.check(killed(moments.values(), where))
-    record_property("states", cuts.states)
-    assert cuts.states > len(moments)
-
-
-@pytest.mark.parametrize("overlap", [(0, 2), (0, 4), (1, 2)])
-@pytest.mark.parametrize("name", ["new", "old", "degraded"])
-def test_a_failed_sync_of_one_of_two_that_are_on_their_way_loses_nothing(
-    name: str, overlap: tuple[int, int], monkeypatch: pytest.MonkeyPatch, record_property: Record
-) -> None:
-    """The other is durable, or the survivor stands; and so for whoever goes on."""
-    monkeypatch.setattr(SimulatedDisk, "least_sector", WHOLE)
-    monkeypatch.setattr(SimulatedDisk, "overlap", overlap)
-    states = 0
-    for writer in writers_of_which_a_sync_failed(BEGINNINGS[name], 1):
-        where = writer.store.layout
-        cuts = Cuts(where)
-        cuts.check(killed(writer.moments, where))
-        writer.commit(payload(13))
-        cuts.check(writer.moments)
-        states += cuts.states
-    record_property("states", states)
-    assert states > 0

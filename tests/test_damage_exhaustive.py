@@ -14,30 +14,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import redundict
-from redundict.engine import files as durable
-from redundict.engine import trailer
 
-from . import damage
+from . import damage, inside
+from .inside import trailer
 
 pytestmark = pytest.mark.exhaustive
 
 
-class NoSync(durable.Disk):
-    """A disk that does not wait for the medium: thousands of openings, and no power cut."""
-
-    def sync_data(self, fd: int) -> None:
-        """Skip it."""
-
-    def sync_all(self, fd: int) -> None:
-        """Skip it."""
-
-    def sync_directory(self, path: str) -> None:
-        """Skip it."""
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(durable, "disk", NoSync())
+    inside.use_disk(monkeypatch, inside.QuickDisk())
 
 
 @pytest.fixture

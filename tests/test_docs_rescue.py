@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 import redundict
-from redundict.engine import trailer
 
-from . import damage
+from . import damage, inside
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "rescue.md").read_text(encoding="utf-8")
@@ -32,13 +31,8 @@ def store(path: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the store of the document: three generations, saved at fixed times."""
     times = iter(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=n) for n in range(9))
 
-    class Clock(datetime):
-        @classmethod
-        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
-            return next(times)
-
     with monkeypatch.context() as patch:
-        patch.setattr(trailer, "datetime", Clock)
+        inside.set_clock(patch, lambda: next(times))
         with redundict.open(path) as state:
             for state["theme"] in ("light", "dark", "pink"):
                 state.sync()

@@ -1,4 +1,4 @@
-"""`durable`: bytes, names and permissions, on a real file system."""
+"""`files`: bytes, names and permissions, on a real file system."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from redundict.engine import files as durable
+from . import damage, inside
+from .inside import Disk, files
 
-from . import damage
 
-
-class Recording(durable.Disk):
+class Recording(Disk):
     """A disk that notes which calls were made, and takes at most `most` bytes a write."""
 
     def __init__(self, most: int = 1 << 30) -> None:
@@ -43,13 +42,13 @@ class Recording(durable.Disk):
 def disk(monkeypatch: pytest.MonkeyPatch) -> Recording:
     """Put a recording disk in place."""
     recording = Recording()
-    monkeypatch.setattr(durable, "disk", recording)
+    inside.use_disk(monkeypatch, recording)
     return recording
 
 
 def known(path: str, content: bytes, ending: bytes = b"") -> None:
     """Overwrite a file whose size and name are on the medium."""
-    durable.overwrite(path, content, ending=lambda: ending, sync_size=False, sync_name=False)
+    files.overwrite(path, content, ending=lambda: ending, sync_size=False, sync_name=False)
 
 
 def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Recording) -> None:
@@ -67,7 +66,7 @@ def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Rec
     assert disk.calls == ["write", "truncate", "sync_all"]
     assert damage.read(path) == b"e" * 4096
     disk.calls.clear()
-    durable.overwrite(path, b"f" * 4096)
+    files.overwrite(path, b"f" * 4096)
     assert disk.calls == ["write", "sync_all", "sync_directory"]
 
 
@@ -76,16 +75,16 @@ def test_a_close_that_fails_after_the_sync_is_no_success(
 ) -> None:
     """A file system that writes on close (NFS) says there that it could not."""
 
-    class NotClosed(durable.Disk):
+    class NotClosed(Disk):
         def close(self, fd: int) -> None:
             super().close(fd)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(durable, "disk", NotClosed())
+    inside.use_disk(monkeypatch, NotClosed())
     with pytest.raises(OSError, match="No space left"):
-        durable.overwrite(path, b"x")
+        files.overwrite(path, b"x")
     with pytest.raises(OSError, match="No space left"):
-        durable.overwrite(f"{path}.other", b"x", afresh=True)
+        files.overwrite(f"{path}.other", b"x", afresh=True)
     assert not os.path.exists(f"{path}.other")
 
 
@@ -120,7 +119,7 @@ def test_what_is_large_is_not_copied_to_be_written_in_one_call(path: str, disk: 
 
 def test_a_created_file_appears_whole(path: str, disk: Recording) -> None:
     """It has another name until its content is synced, and its name is synced then."""
-    durable.overwrite(path, b"x" * 10, afresh=True)
+    files.overwrite(path, b"x" * 10, afresh=True)
     assert disk.calls == ["write", "sync_all", "sync_directory"]
     assert os.listdir(os.path.dirname(path)) == ["state.json"]
 
@@ -130,11 +129,11 @@ def test_permissions_are_exact_whatever_the_umask(path: str, umask: int) -> None
     """A mode is set exactly; `mode_if_new` only on a file that is created."""
     before = os.umask(umask)
     try:
-        durable.overwrite(path, b"x", mode=0o640)
+        files.overwrite(path, b"x", mode=0o640)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
-        durable.overwrite(path, b"x", mode_if_new=0o600)
+        files.overwrite(path, b"x", mode_if_new=0o600)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
-        durable.overwrite(path + "2", b"x", mode_if_new=0o600)
+        files.overwrite(path + "2", b"x", mode_if_new=0o600)
         assert stat.S_IMODE(os.stat(path + "2").st_mode) == 0o600
     finally:
         os.umask(before)
@@ -148,27 +147,27 @@ def test_what_is_no_regular_file_is_neither_followed_nor_opened(path: str) -> No
     os.mkdir(path + ".folder")
     os.mkfifo(path + ".fifo")
     for name in (path + ".link", path + ".folder", path + ".fifo", "/dev/null"):
-        with pytest.raises(durable.NotAFileError):
-            durable.read(name)
-        with pytest.raises(durable.NotAFileError):
-            durable.overwrite(name, b"overwritten")
+        with pytest.raises(inside.NotAFileError):
+            files.read(name)
+        with pytest.raises(inside.NotAFileError):
+            files.overwrite(name, b"overwritten")
     assert damage.read(target) == b"precious"
 
 
 def test_reading_the_end_of_a_file_reads_no_more(path: str) -> None:
     """With a limit, the last bytes come back, and what the inode says of all of it."""
     damage.overwrite(path, b"0123456789")
-    content = durable.read(path, 4)
+    content = files.read(path, 4)
     assert (content.data, content.stat.size) == (b"6789", 10)
-    assert durable.read(path, 400).data == b"0123456789"
+    assert files.read(path, 400).data == b"0123456789"
 
 
 def test_putting_aside_overwrites_nothing(path: str, disk: Recording) -> None:
-    """Two files put aside in one second get two names, and the names are durable."""
+    """Two files put aside in one second get two names, and the names are files."""
     names = []
     for content in (b"one", b"two", b"three"):
         damage.overwrite(path, content)
-        names.append(durable.put_aside(path))
+        names.append(files.put_aside(path))
     assert [damage.read(name) for name in names] == [b"one", b"two", b"three"]
     assert disk.calls == ["sync_directory"] * 3
 
@@ -181,19 +180,13 @@ def test_no_descriptor_is_left_open_when_a_call_fails(
         pytest.skip("needs /proc")
     before = len(os.listdir("/proc/self/fd"))
     for call in ("stat", "read", "write", "truncate", "sync_data", "sync_all", "chmod"):
-
-        def fail(*_: object) -> None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        failing = durable.Disk()
         damage.overwrite(path, b"x" * 100)
         os.chmod(path, 0o644)
-        monkeypatch.setattr(failing, call, fail)
-        monkeypatch.setattr(durable, "disk", failing)
+        inside.fail_on(monkeypatch, call, errno.EIO)
         with pytest.raises(OSError, match="Input/output"):
-            durable.read(path)
-            durable.overwrite(path, b"y", mode=0o600, sync_size=False)
-            durable.overwrite(path, b"y", sync_size=False)
+            files.read(path)
+            files.overwrite(path, b"y", mode=0o600, sync_size=False)
+            files.overwrite(path, b"y", sync_size=False)
     assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -203,7 +196,7 @@ def test_an_interrupt_between_two_files_leaves_neither_open(
     """Ctrl-C while the second is written: the first, which is not synced yet, is closed as well."""
     is_open = set()
 
-    class Interrupted(durable.Disk):
+    class Interrupted(Disk):
         def create(self, path: str, mode: int) -> int:
             fd = super().create(path, mode)
             is_open.add(fd)
@@ -218,9 +211,9 @@ def test_an_interrupt_between_two_files_leaves_neither_open(
                 raise KeyboardInterrupt
             return super().write(fd, data, offset)
 
-    monkeypatch.setattr(durable, "disk", Interrupted())
+    inside.use_disk(monkeypatch, Interrupted())
     with pytest.raises(KeyboardInterrupt):
-        durable.overwrite_all([durable.Overwriting(f"{path}.{n}", b"x") for n in range(2)])
+        files.overwrite_all([files.Overwriting(f"{path}.{n}", b"x") for n in range(2)])
     assert not is_open
 
 
@@ -229,7 +222,7 @@ def test_files_for_which_no_descriptor_is_left_are_written_when_the_others_are_c
 ) -> None:
     """A program that has used up all but one loses no copy for it."""
 
-    class OneLeft(durable.Disk):
+    class OneLeft(Disk):
         is_open = 0
 
         def create(self, path: str, mode: int) -> int:
@@ -242,7 +235,7 @@ def test_files_for_which_no_descriptor_is_left_are_written_when_the_others_are_c
             super().close(fd)
             self.is_open -= 1
 
-    monkeypatch.setattr(durable, "disk", OneLeft())
-    files = [durable.Overwriting(f"{path}.{n}", b"x") for n in range(3)]
-    assert durable.overwrite_all(files) == {}
-    assert [damage.read(file.path) for file in files] == [b"x"] * 3
+    inside.use_disk(monkeypatch, OneLeft())
+    targets = [files.Overwriting(f"{path}.{n}", b"x") for n in range(3)]
+    assert files.overwrite_all(targets) == {}
+    assert [damage.read(file.path) for file in targets] == [b"x"] * 3

@@ -13,25 +13,12 @@ import pytest
 
 import redundict
 from redundict import EventKind
-from redundict.engine import files as durable
 
-from . import damage
+from . import damage, inside
 
-
-class NoCopyB(durable.Disk):
-    """A disk that takes nothing for copy B."""
-
-    def _refuse(self, path: str) -> None:
-        if ".b" in path:
-            raise OSError(errno.ENOSPC, "no")
-
-    def open_write(self, path: str) -> int:
-        self._refuse(path)
-        return super().open_write(path)
-
-    def create(self, path: str, mode: int) -> int:
-        self._refuse(path)
-        return super().create(path, mode)
+#: The calls that begin to write to a slot.
+OPENS = ("open_write", "create")
+COPY_B = tuple(f".b{index}" for index in range(4))
 
 
 def two_generations(path: str) -> None:
@@ -148,7 +135,7 @@ def test_a_callback_that_commits_is_not_told_of_its_own_commits(
         state.sync()
 
     with redundict.open(path, on_event=note) as state:
-        monkeypatch.setattr(durable, "disk", NoCopyB())
+        inside.fail_on(monkeypatch, OPENS, errno.ENOSPC, *COPY_B)
         for state["n"] in (1, 2):
             with pytest.warns(redundict.RedundancyWarning):
                 state.sync()

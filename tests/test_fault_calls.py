@@ -18,12 +18,10 @@ import powercut
 import pytest
 
 import redundict
-from redundict.engine import files as durable
-from redundict.engine import newest as loading
-from redundict.engine.layout import Layout
 
-from . import damage
+from . import damage, inside
 from .conftest import stores_below
+from .inside import QuickDisk
 
 FAULTS = {
     "open_read": [errno.EIO, errno.EACCES, errno.EMFILE, errno.EINTR],
@@ -44,19 +42,6 @@ FAULTS = {
 COPIES = {"A": (".a",), "B": (".b",), "both": (".a", ".b")}
 ALWAYS = 10**9
 SMALL, LARGE = 10, 20_000  # bytes: of another size class
-
-
-class QuickDisk(durable.Disk):
-    """A real disk that is not waited for: no power is cut here."""
-
-    def sync_data(self, fd: int) -> None:
-        pass
-
-    def sync_all(self, fd: int) -> None:
-        pass
-
-    def sync_directory(self, path: str) -> None:
-        pass
 
 
 @dataclass
@@ -95,7 +80,7 @@ class FaultyDisk(QuickDisk):
         self.fail("create", path)
         return self._opened(super().create(path, mode), path)
 
-    def stat(self, fd: int) -> durable.Stat:
+    def stat(self, fd: int) -> inside.Stat:
         self.fail("stat", self.handles[fd])
         return super().stat(fd)
 
@@ -196,12 +181,7 @@ class Trial:
 
     def look(self) -> None:
         """What a reader loads was tried to be saved, and is no older than what was promised."""
-        loaded = loading.load_locked(Layout.of(self.path, 2, 2))
-        found = (
-            redundict.formats.strict_json.JsonFormat().decode(loaded.payload)
-            if loaded.payload
-            else {}
-        )
+        found = inside.decode(inside.load(self.path).payload)
         assert max(n for n, tried in enumerate(self.tried) if tried == found) >= self.promised
 
 
@@ -290,7 +270,7 @@ def under_fault(trial: Trial, scenario: Scenario, disk: FaultyDisk) -> None:
     raised: redundict.RedundictError | None = None
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", redundict.RedundancyWarning)
-        patch.setattr(durable, "disk", disk)
+        inside.use_disk(patch, disk)
         try:
             scenario.act(trial)
         except redundict.RedundictError as error:
@@ -306,7 +286,7 @@ def test_a_call_that_fails_is_typed_and_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, scenario: Scenario
 ) -> None:
     """The survivor loads, no handle leaks, and the next sync succeeds and leaves all healthy."""
-    monkeypatch.setattr(durable, "disk", QuickDisk())
+    inside.use_disk(monkeypatch, QuickDisk())
     for disk in faulty_disks(method):
         trial = scenario.prepared(tmp_path / "folder")
         under_fault(trial, scenario, disk)
@@ -352,7 +332,7 @@ def test_what_could_not_be_read_is_not_overwritten_unseen(path: str) -> None:
     damage.flip(f"{path}.a0", 3)
     disk = FaultyDisk("read", errno.EIO, COPIES["B"], 1, 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "disk", disk)
+        inside.use_disk(patch, disk)
         with pytest.warns(redundict.RedundancyWarning, match="rolled back"):
             state = redundict.open(path)
     assert state == {"n": 2}
@@ -372,7 +352,7 @@ def test_numbers_skip_what_may_come_back(path: str) -> None:
     damage.flip(f"{path}.b0", 3)
     disk = FaultyDisk("open_read", errno.EACCES, COPIES["A"], 1, ALWAYS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(durable, "disk", disk)
+        inside.use_disk(patch, disk)
         with pytest.warns(redundict.RedundancyWarning), redundict.open(path) as state:
             state["n"] = 4
             assert state.sync() > 3

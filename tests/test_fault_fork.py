@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.engine import files as durable
 
-from . import damage
+from . import damage, inside
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -108,10 +107,8 @@ finally:
     state["n"] = 2
     state.close()
 """
-    root = os.path.dirname(os.path.dirname(redundict.__file__))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
-        env=os.environ | {"PYTHONPATH": root},
         capture_output=True,
         text=True,
         check=True,
@@ -144,7 +141,7 @@ def test_a_child_is_not_stuck_on_a_lock_of_its_parent_s_thread(path: str, name: 
     held, over = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with state.lock, state._writer._queue:
+        with state.lock, inside.background_lock_held(state):
             held.set()
             over.wait()
 
@@ -163,9 +160,7 @@ def test_a_child_leaves_a_store_that_a_thread_of_the_parent_is_writing(
     """What the child waits for must not be a thread that it does not have."""
     at_work, go_on = threading.Event(), threading.Event()
 
-    class Stuck(durable.Disk):
-        _together = 10**9
-
+    class Stuck(inside.Disk):
         def sync_data(self, fd: int) -> None:
             at_work.set()
             go_on.wait(10)
@@ -175,7 +170,7 @@ def test_a_child_leaves_a_store_that_a_thread_of_the_parent_is_writing(
         for number in range(3):
             state["n"] = number
             state.sync()
-        monkeypatch.setattr(durable, "disk", Stuck())
+        inside.use_disk(monkeypatch, Stuck())
         state["n"] = 3
         future = state.sync(wait=False)
         assert at_work.wait(10)

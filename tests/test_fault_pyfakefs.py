@@ -17,7 +17,7 @@ from pyfakefs.helpers import set_uid
 import redundict
 from redundict import PermaDict, RedunDict, SlotState, StoreState
 
-from . import damage
+from . import damage, inside
 from .recipe import PersistentDict
 
 HOME = "/home/somebody"
@@ -65,7 +65,7 @@ def opened(fs: FakeFilesystem) -> Iterator[Open]:
 
         def open_it(*args: Any, **options: Any) -> RedunDict:
             state = redundict.open(*args, **options)
-            stack.callback(damage.kill, state)
+            stack.callback(inside.kill, state)
             return state
 
         yield open_it

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.engine import trailer
-from redundict.engine.layout import LETTERS
+
+from .inside import LETTERS, trailer
 
 V1 = Path(__file__).parent / "golden" / "v1"
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)

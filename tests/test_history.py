@@ -9,8 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import redundict
-from redundict.engine import history, store, trailer
-from redundict.engine.history import THINNED, give_up
+
+from . import inside
+from .inside import history
+
+THINNED, give_up = history.THINNED, history.give_up
 
 COMMITS = 10_000
 MINUTE, HOUR = 60.0, 3600.0
@@ -93,13 +96,7 @@ def test_a_store_keeps_what_is_spread_out(path: str, monkeypatch: pytest.MonkeyP
     """`history="thinned"`: old generations stay, the last two and the one at opening among them."""
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
 
-    class Clock(datetime):
-        @classmethod
-        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
-            return clock[0]
-
-    monkeypatch.setattr(store, "datetime", Clock)
-    monkeypatch.setattr(trailer, "datetime", Clock)
+    inside.set_clock(monkeypatch, lambda: clock[0])
 
     def commit(state: redundict.RedunDict, times: int) -> None:
         for _ in range(times):

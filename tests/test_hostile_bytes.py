@@ -20,15 +20,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import redundict
-from redundict.cli import parser as cli
-from redundict.engine import files as durable
-from redundict.engine import newest as loading
-from redundict.engine import trailer
-from redundict.engine.layout import Layout
 
-from . import damage
+from . import damage, inside
 from .crash import on
 from .disk import SimulatedDisk
+from .inside import Exit, Layout, trailer
 
 FIELDS = [*trailer.FIELDS[:-1], *trailer.OPTIONAL]
 
@@ -47,10 +43,6 @@ def test_the_fuzzer_sees_a_parser_that_is_wrong(
 ) -> None:
     """A parser that believes any digest, fails with another error, or takes too long, is caught."""
 
-    def believe(slot: bytes) -> trailer.Verified:
-        claim = trailer.parse(slot[-trailer.TAIL :], len(slot))
-        return trailer.Verified(claim, slot[: claim.length], b"")
-
     def stumble(slot: bytes) -> trailer.Verified:
         raise IndexError(len(slot))
 
@@ -60,8 +52,8 @@ def test_the_fuzzer_sees_a_parser_that_is_wrong(
 
     verify = trailer.verify
     monkeypatch.setattr(fuzz, "PATIENCE", 0.0001 if mutant == "slow" else fuzz.PATIENCE)
-    mutants = {"digest": believe, "error": stumble, "slow": dawdle}
-    monkeypatch.setattr(trailer, "verify", mutants[mutant])
+    mutants = {"digest": inside.believe, "error": stumble, "slow": dawdle}
+    inside.verify_with(monkeypatch, mutants[mutant])
     assert any(fuzz.run(500, seed=5)[bad] for bad in fuzz.BAD)
 
 
@@ -131,7 +123,7 @@ def test_no_splice_of_two_generations_loads_as_one(copies: str) -> None:
                 files[f"{copy}{index}"] = splice
             image = tuple((layout.path + "." + name, held) for name, held in sorted(files.items()))
             with on(SimulatedDisk(image)):
-                loaded = loading.load_locked(layout)
+                loaded = inside.load(layout)
             newest_is_gone = index == 1 and splice != new and copies == "ab"
             expected = sealed[0] if newest_is_gone else sealed[1]
             assert loaded.payload == payload_of(expected)
@@ -168,7 +160,7 @@ def test_no_flip_in_every_slot_at_once_loads_wrong_content() -> None:
             (f"{layout.path}.{copy}{index}", flipped[index]) for copy in "ab" for index in "01"
         )
         with on(SimulatedDisk(image)), pytest.raises(redundict.LostError) as caught:
-            loading.load_locked(layout)
+            inside.load(layout)
         assert len(caught.value.slots) == 4
 
 
@@ -187,7 +179,7 @@ def test_the_same_harm_to_both_copies_of_a_generation_leaves_the_other(
         held[index] = bytes_flipped(held[index], at) if how == "flip" else held[index][:at]
         image = tuple((layout.slot_path(c, n), held[n]) for c in (0, 1) for n in (0, 1))
         with on(SimulatedDisk(image)):
-            loaded = loading.load_locked(layout)
+            loaded = inside.load(layout)
         other = 1 - index
         assert (loaded.generation, loaded.payload) == (other + 1, payload_of(sealed[other]))
 
@@ -201,7 +193,7 @@ def test_every_slot_cut_at_the_same_length_is_lost_and_never_empty() -> None:
     for size in range(len(sealed[0])):
         image = tuple((layout.slot_path(c, n), sealed[n][:size]) for c in (0, 1) for n in (0, 1))
         with on(SimulatedDisk(image)), pytest.raises(redundict.LostError) as caught:
-            loading.load_locked(layout)
+            inside.load(layout)
         assert len(caught.value.slots) == 4
 
 
@@ -305,7 +297,7 @@ def test_what_is_claimed_of_copies_and_keep_does_not_bind_a_writer(path: str, na
     ]
 
 
-class Counting(durable.Disk):
+class Counting(inside.QuickDisk):
     """A disk that counts how often a file is opened, and does not wait for the medium."""
 
     def __init__(self) -> None:
@@ -316,15 +308,6 @@ class Counting(durable.Disk):
         self.opened += 1
         return super().open_read(path)
 
-    def sync_data(self, fd: int) -> None:
-        """Skip it."""
-
-    def sync_all(self, fd: int) -> None:
-        """Skip it."""
-
-    def sync_directory(self, path: str) -> None:
-        """Skip it."""
-
 
 @pytest.mark.damages
 def test_a_repair_is_not_quadratic_in_what_a_trailer_claims_to_keep(
@@ -334,7 +317,7 @@ def test_a_repair_is_not_quadratic_in_what_a_trailer_claims_to_keep(
     looks = []
     for keep in (20, 40, 1000):
         disk = Counting()
-        monkeypatch.setattr(durable, "disk", disk)
+        inside.use_disk(monkeypatch, disk)
         hostile_store(f"{path}.{keep}", keep=str(keep), parent="a" * 16)
         redundict.repair(f"{path}.{keep}")
         looks.append(disk.opened)
@@ -497,7 +480,7 @@ def test_json_nested_100000_deep_is_a_typed_error(
     with pytest.raises(redundict.FormatError):
         redundict.open(path)
     assert redundict.check(path).generation == 7
-    assert cli.main(["show", path]) in (cli.Exit.OK, cli.Exit.DEGRADED)
+    assert inside.command_line(["show", path]) in (Exit.OK, Exit.DEGRADED)
     assert capfdbinary.readouterr().out == payload
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import redundict
 
+from . import inside
+
 SOURCE = Path(redundict.__file__).parent
 #: A package, and what it may import of redundict. What is not in a package is the top level.
 MAY_IMPORT = {
@@ -65,11 +67,7 @@ def test_no_module_imports_itself_through_others() -> None:
 
 @pytest.mark.parametrize(
     ("word", "home"),
-    [
-        ("fsync", "redundict.engine.files"),
-        ("filelock", "redundict.engine.lock"),
-        ("pickle.loads", "redundict.formats.resolve"),
-    ],
+    inside.ONE_MODULE_EACH.items(),
 )
 def test_one_module_knows_what_is_dangerous(word: str, home: str) -> None:
     """The code that syncs, locks and unpickles each stands in one place."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redundict.engine.layout import Layout
+from .inside import Layout
 
 
 def test_a_layout_is_one_folder_a_copy(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`loading` and `survey`: what readers see, how much they read, and a writer beside them."""
+"""The load path: what readers see, how much they read, and a writer beside them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,10 @@ import time
 import pytest
 
 import redundict
-from redundict.engine import files as durable
-from redundict.engine import newest as loading
-from redundict.engine import slots, survey
-from redundict.engine.layout import Layout
-from redundict.engine.newest import Loaded
-from redundict.engine.slots import Slot, SlotState
+from redundict import Slot, SlotState
 
-from . import damage
+from . import damage, inside
+from .inside import Layout, slots, survey
 from .test_slots import store as seen_in
 
 
@@ -36,11 +32,7 @@ def store(path: str) -> str:
     return path
 
 
-def layout(path: str) -> Layout:
-    return Layout.of(path, 2, 2)
-
-
-class Reads(durable.Disk):
+class Reads(inside.Disk):
     """A disk that notes which files were read whole."""
 
     def __init__(self) -> None:
@@ -63,12 +55,12 @@ def test_loading_reads_trailers_first_and_one_payload(
 ) -> None:
     """The next copy is read only if the first one fails."""
     reads = Reads()
-    monkeypatch.setattr(durable, "disk", reads)
-    loading.load(layout(store))
+    inside.use_disk(monkeypatch, reads)
+    inside.load(store, patiently=True)
     assert reads.whole == ["a1"]
     damage.flip(store + ".a1", 0)
     reads.whole.clear()
-    loading.load(layout(store))
+    inside.load(store, patiently=True)
     assert reads.whole == ["a1", "b1"]
     monkeypatch.undo()
     redundict.repair(store)
@@ -81,7 +73,7 @@ def test_what_is_in_order_at_a_glance_has_no_flaw() -> None:
     for a0, a1, b0, b1 in itertools.product(words, repeat=4):
         found = tuple(seen_in(f"{a0} {a1}", f"{b0} {b1}"))
         for survivor in slots.by_claim(found)[:1]:
-            flaws = Loaded(layout("s"), survivor, b"", b"", "", found).flaws()
+            flaws = inside.flaws_at_a_glance(Layout.of("s", 2, 2), survivor, found)
             assert flaws == slots.flaws(found, survivor, 2)
             whole += not flaws
     assert whole
@@ -96,37 +88,25 @@ REFUSALS = {
 }
 
 
-class Refusing(durable.Disk):
-    """A disk that refuses to open some slots."""
-
-    def __init__(self, number: int, *endings: str) -> None:
-        self.number, self.endings = number, endings
-
-    def open_read(self, path: str) -> int:
-        if path.endswith(self.endings):
-            raise OSError(self.number, os.strerror(self.number), path)
-        return super().open_read(path)
-
-
 @pytest.mark.parametrize(("number", "state"), REFUSALS.items())
 def test_what_the_system_answers_becomes_the_slots_state(
     store: str, monkeypatch: pytest.MonkeyPatch, number: int, state: SlotState
 ) -> None:
     """A medium's error is damage, absence is missing, and a refusal is not ours to judge."""
-    monkeypatch.setattr(durable, "disk", Refusing(number, ".a1"))
+    inside.fail_on(monkeypatch, "open_read", number, ".a1")
     seen = survey.look(Slot(0, 1, store + ".a1", SlotState.MISSING))
     assert seen.state is state
     assert seen.denied == (number == errno.EACCES)
-    assert loading.load(layout(store)).generation == 2
+    assert inside.load(store, patiently=True).generation == 2
 
 
 def test_running_out_of_handles_says_nothing_about_a_slot(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EMFILE is the process's trouble: an error, and no slot is taken for damaged."""
-    monkeypatch.setattr(durable, "disk", Refusing(errno.EMFILE, ".a0"))
+    inside.fail_on(monkeypatch, "open_read", errno.EMFILE, ".a0")
     with pytest.raises(redundict.StorageError) as caught:
-        loading.load(layout(store))
+        inside.load(store, patiently=True)
     assert caught.value.errno == errno.EMFILE
 
 
@@ -135,7 +115,7 @@ def test_a_store_of_which_no_copy_can_be_seen_in_full_does_not_load(
     store: str, monkeypatch: pytest.MonkeyPatch, denied: tuple[str, ...]
 ) -> None:
     """What may not be looked at may be what is newest: an older one does not pass for it."""
-    monkeypatch.setattr(durable, "disk", Refusing(errno.EACCES, *denied))
+    inside.fail_on(monkeypatch, "open_read", errno.EACCES, *denied)
     for flag in "rwcn":
         with pytest.raises(redundict.AccessError) as caught:
             redundict.open(store, flag)
@@ -154,7 +134,7 @@ def test_a_writer_at_work_is_waited_for(path: str) -> None:
     os.truncate(path + ".a0", 1000)
     timer = threading.Timer(0.1, lambda: damage.overwrite(path + ".a0", whole))
     timer.start()
-    loaded = loading.load(layout(path))
+    loaded = inside.load(path, patiently=True)
     timer.join()
     assert all(slot.sound for slot in loaded.slots)
 
@@ -184,13 +164,13 @@ def test_damage_is_not_waited_for_for_ever(path: str, monkeypatch: pytest.Monkey
         state.sync()
     os.truncate(path + ".a0", 1000)
     clock = Clock()
-    monkeypatch.setattr(survey, "time", clock)
-    assert loading.load(layout(path)).generation == 1
+    inside.readers_clock(monkeypatch, clock)
+    assert inside.load(path, patiently=True).generation == 1
     assert 0.5 < clock.slept < 1.5
     damage.age(path + ".a0")
     damage.age(path + ".b0")
     clock.slept = 0.0
-    assert loading.load(layout(path)).generation == 1
+    assert inside.load(path, patiently=True).generation == 1
     assert clock.slept == 0
     redundict.repair(path)
 

@@ -1,4 +1,4 @@
-"""`locking`: one writer at a time, its note, and what the note may be believed for."""
+"""The lock: one writer at a time, its note, and what the note may be believed for."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 import redundict
-from redundict.engine import lock as locking
-from redundict.engine.lock import WriterLock
+
+from . import inside
 
 HOLD = """
 import redundict, sys, time
@@ -87,17 +87,7 @@ def test_a_lock_file_without_a_note_still_locks(path: str) -> None:
 
 def test_a_note_tells_what_was_settled_to_the_next_holder_only(path: str) -> None:
     """The digest is handed on once: a holder that is killed hands on nothing."""
-    first = WriterLock(path + ".lock", path)
-    first.acquire()
-    first.release(settled="d1")
-    second = WriterLock(path + ".lock", path)
-    second.acquire()
-    assert second.settled == "d1"
-    second.release()
-    third = WriterLock(path + ".lock", path)
-    third.acquire()
-    assert third.settled == ""
-    third.release()
+    assert inside.notes_passed_on(path + ".lock", "d1", "", "") == ["", "d1", ""]
 
 
 def test_a_store_that_was_restored_in_place_is_not_taken_for_settled(path: str) -> None:
@@ -113,10 +103,10 @@ def test_a_store_that_was_restored_in_place_is_not_taken_for_settled(path: str) 
     shutil.copytree(folder + "-backup", folder, dirs_exist_ok=True)
     state = redundict.open(path)
     assert state == {"n": 1}
-    assert not any(place.settled for place in state._store.ledger.places.values())
+    assert not inside.engine_of(state).known_durable()
     state.close()
     again = redundict.open(path)
-    assert any(place.settled for place in again._store.ledger.places.values())
+    assert inside.engine_of(again).known_durable()
     again.close()
     shutil.rmtree(folder + "-backup")
 
@@ -131,15 +121,15 @@ def test_a_child_of_fork_writes_no_note_into_whatever_has_the_descriptor(path: s
         child = os.fork()
         if child == 0:
             files = [open(f"{path}.victim{n}", "w+b") for n in range(5)]  # noqa: SIM115
-            state._store.release()
+            inside.engine_of(state).release()
             os._exit(sum(file.seek(0, os.SEEK_END) for file in files))
         assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_first_byte_of_a_note_says_nothing() -> None:
     """Windows locks one byte at offset 0 against reading, and the rest can be read."""
-    note = locking.encode_note(pid=1, host="h", since="s")
-    assert locking.parse_note(note[1:]) == {"pid": "1", "host": "h", "since": "s"}
+    note = inside.encode_note(pid=1, host="h", since="s")
+    assert inside.parse_note(note[1:]) == {"pid": "1", "host": "h", "since": "s"}
 
 
 def test_a_lock_at_a_link_is_refused(path: str) -> None:

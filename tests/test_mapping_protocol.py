@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import lifetime
+
+from . import inside
 
 mapping_tests = pytest.importorskip("test.mapping_tests", reason="this Python lacks its tests")
 
@@ -25,7 +26,7 @@ class Anywhere(redundict.RedunDict):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(self.folder / f"state{next(self.numbers)}.json")
         self.update(*args, **kwargs)
-        lifetime.ended(self)  # it is dropped with whatever the tests put there
+        inside.forget(self)  # it is dropped with whatever the tests put there
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 import redundict
 from redundict import StoreState
 
-from . import damage
+from . import damage, inside
 
 KEYS = st.sampled_from(["a", "b", "c"])
 VALUES = st.one_of(st.integers(-3, 3), st.text(max_size=3), st.sampled_from([None, True, 1.5]))
@@ -242,7 +242,7 @@ class StoreMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """The process is gone, and its lock with it; what was not synced is lost."""
         assert self.state is not None
-        damage.kill(self.state)
+        inside.kill(self.state)
         self.state = None
 
     @is_closed

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import json.encoder
@@ -19,9 +20,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.engine import files as durable
 
-from . import recipe
+from . import inside, recipe
 from .crash import Cuts, Moment, Promise, Writer, layout
 from .disk import FOLDER, SimulatedDisk
 from .recipe import PersistentDict
@@ -182,14 +182,14 @@ def test_4_redundict_refuses_to_take_it_for_nothing(
     def denied(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(durable.disk, "open_read", denied)
+    inside.fail_on(monkeypatch, "open_read", errno.EACCES)
     with pytest.raises(redundict.AccessError):
         redundict.open(path)
     monkeypatch.undo()
     assert redundict.load(path) == OLD
     plain = f"{path}.plain"
     Path(plain).write_text("{}")
-    monkeypatch.setattr(durable, "open", denied, raising=False)
+    inside.deny_plain_files(monkeypatch, denied)
     with pytest.raises(redundict.AccessError):
         redundict.PermaDict(plain)
 

@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import StoreState, recovery
-from redundict.engine import files as durable
+from redundict import StoreState
 
-from . import damage
+from . import damage, inside
 
 
 @pytest.fixture
@@ -167,14 +166,8 @@ def test_a_repair_interrupted_at_any_call_loses_nothing(
             os.remove(os.path.join(os.path.dirname(store), name))
         for name, content in keep.items():
             damage.overwrite(os.path.join(os.path.dirname(store), name), content)
-
-        def fail(*_: object) -> None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
         with monkeypatch.context() as patch:
-            failing = durable.Disk()
-            patch.setattr(failing, call, fail)
-            patch.setattr(durable, "disk", failing)
+            inside.fail_on(patch, call, errno.EIO)
             with pytest.raises(redundict.StorageError):
                 redundict.repair(store)
         assert redundict.load(store) == {"n": 3}
@@ -185,7 +178,7 @@ def test_a_repair_interrupted_at_any_call_loses_nothing(
 def test_a_repair_whose_source_rots_meanwhile_puts_nothing_aside(store: str) -> None:
     """What is written is what verifies when it is written, not when it was shown."""
     damage.flip(store + ".a2", 1)
-    with recovery.prepared_repair(store) as prepared:
+    with inside.prepared_repair(store) as prepared:
         damage.flip(store + ".b2", 5)
         before = files(store)
         with pytest.raises(redundict.StorageError, match="a2 cannot be rewritten"):

@@ -16,9 +16,8 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.engine import files as durable
 
-from . import damage
+from . import damage, inside
 
 
 def opened(path: str, **options: Any) -> redundict.RedunDict:
@@ -54,7 +53,7 @@ def test_what_another_holder_of_the_lock_may_have_touched_is_settled_again(
         state["n"] = 1
         state.sync()
         for _ in range(others):
-            damage.kill(redundict.open(path))
+            inside.kill(redundict.open(path))
         written = writes_noted()
         state["n"] = 2
         state.sync()
@@ -95,17 +94,11 @@ def test_commit_succeeds_once_a_disk_that_could_not_sync_can(
 ) -> None:
     """What the failed commit left looks whole: it is our own, and no other writer's."""
 
-    class NothingSynced(durable.Disk):
-        def sync_data(self, fd: int) -> None:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-        sync_all = sync_data
-
     with opened(path) as state:
         for n in (1, 2):
             state.commit(lambda inside, n=n: inside.update(n=n))
         with monkeypatch.context() as patch:
-            patch.setattr(durable, "disk", NothingSynced())
+            inside.fail_on(patch, inside.SYNCS, errno.EIO)
             with pytest.raises(redundict.CommitError):
                 state.commit(lambda inside: inside.update(n=3))
         assert state.reload() == 2

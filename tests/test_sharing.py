@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import sharing
 
-from redundict.engine import files as durable
+from . import inside
 
 pytestmark = [
     pytest.mark.exhaustive,
@@ -46,7 +46,7 @@ def test_the_trial_of_threads_sees_a_broken_invariant(tmp_path: Path) -> None:
         patch.setattr(sharing.redundict.RedunDict, "__init__", init)
         patch.setattr(sharing.redundict.RedunDict, "transaction", lambda _: NoLock())
         assert not sharing.moving(str(tmp_path), 100, RNG).kept
-    assert type(durable.disk) is durable.Disk
+    assert type(inside.disk_in_use()) is inside.Disk
 
 
 def test_no_reader_sees_what_was_never_committed(tmp_path: Path) -> None:

@@ -9,11 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redundict.engine import slots
-from redundict.engine.layout import LETTERS
-from redundict.engine.slots import Slot, SlotState, StoreState
-from redundict.engine.trailer import NO_PARENT, Trailer
-from redundict.errors import Fault
+from redundict import Fault, Slot, SlotState, StoreState
+
+from .inside import LETTERS, Trailer, slots, trailer
 
 VALID, CLAIMED, TORN = SlotState.VALID, SlotState.CLAIMED, SlotState.TORN
 DAMAGED, MISSING, FOREIGN = SlotState.DAMAGED, SlotState.MISSING, SlotState.FOREIGN
@@ -25,7 +23,7 @@ UNSOUND = {"?": TORN, "!": DAMAGED, "-": MISSING, "#": FOREIGN}
 def claim(generation: int, keep: int = 2, fork: str = "") -> Trailer:
     """Return the trailer of a generation whose parent is the one before; a fork differs from it."""
     digest = f"{generation:x}{fork}".rjust(16, "0") * 4
-    parent = f"{generation - 1:x}".rjust(16, "0") if generation > 1 else NO_PARENT
+    parent = f"{generation - 1:x}".rjust(16, "0") if generation > 1 else trailer.NO_PARENT
     return Trailer(
         generation,
         10,

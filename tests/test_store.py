@@ -1,4 +1,4 @@
-"""`store`: the laws of the commit path that need no simulated disk to show."""
+"""The engine: the laws of the commit path that need no simulated disk to show."""
 
 from __future__ import annotations
 
@@ -7,26 +7,14 @@ import hashlib
 import os
 import shutil
 import signal
-import threading
 from collections.abc import Callable
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 import redundict
-from redundict.engine import files as durable
-from redundict.engine.layout import Layout
-from redundict.engine.store import Store
 
-from . import damage
-
-
-def writer(path: str, **options: Any) -> Store:
-    """Return a store that is open for writing, without a lock: as if it had been lost."""
-    store = Store(Layout.of(path, options.get("copies", 2), options.get("keep", 2)))
-    store.open()
-    return store
+from . import damage, inside
+from .inside import open_store as writer
 
 
 def slots(path: str) -> dict[str, bytes]:
@@ -39,18 +27,16 @@ def slots(path: str) -> dict[str, bytes]:
 def test_a_second_writer_past_the_lock_is_noticed(path: str) -> None:
     """A generation that this process has not seen is a conflict, and nothing is overwritten."""
     one, other = writer(path), writer(path)
-    one.commit(b"one", "json")
+    one.commit(b"one")
     before = slots(path)
     for _ in range(2):
         with pytest.raises(redundict.ConflictError) as caught:
-            other.commit(b"other", "json")
+            other.commit(b"other")
         assert caught.value.generation == 1
         assert slots(path) == before
-    anew = other.again()
-    anew.open()
-    assert anew.commit(b"other", "json") == 2
+    assert other.reopen().commit(b"other") == 2
     with pytest.raises(redundict.ConflictError):
-        one.commit(b"one again", "json")
+        one.commit(b"one again")
 
 
 def test_the_lock_file_deleted_under_a_writer_loses_nothing(path: str) -> None:
@@ -69,60 +55,60 @@ def test_a_writer_with_a_higher_keep_is_noticed(path: str) -> None:
     """A commit looks one index beyond its own, where such a writer's slot is."""
     one = writer(path)
     for number in range(3):
-        one.commit(b"%d" % number, "json")
+        one.commit(b"%d" % number)
     other = writer(path, keep=3)
-    other.commit(b"other", "json")
+    other.commit(b"other")
     with pytest.raises(redundict.ConflictError):
-        one.commit(b"one", "json")
+        one.commit(b"one")
 
 
 def test_the_older_generation_of_a_disk_that_comes_back_is_no_conflict(path: str) -> None:
     """What is older than what was loaded is stale, and is overwritten in its turn."""
-    writer(path).commit(b"1", "json")
+    writer(path).commit(b"1")
     damage.overwrite(path + ".saved", damage.read(path + ".b0"))
     one = writer(path)
-    one.commit(b"2", "json")
-    one.commit(b"3", "json")
+    one.commit(b"2")
+    one.commit(b"3")
     os.remove(path + ".b0")
     two = writer(path)
     os.replace(path + ".saved", path + ".b0")
-    assert two.commit(b"4", "json") == 4
-    assert two.commit(b"5", "json") == 5
+    assert two.commit(b"4") == 4
+    assert two.commit(b"5") == 5
 
 
 def test_numbers_are_greater_than_any_that_verifies_and_only_those(path: str) -> None:
     """A number in a damaged trailer proves nothing; a valid one beyond `keep` counts."""
     one = writer(path, keep=3)
     for number in range(3):
-        one.commit(b"%d" % number, "json")
+        one.commit(b"%d" % number)
     for copy in "ab":
         damage.flip(f"{path}.{copy}2", 0)
     with_damage = writer(path, keep=2)
     assert with_damage.generation == 2
-    assert with_damage.commit(b"x", "json") == 3
+    assert with_damage.commit(b"x") == 3
 
 
 def test_the_survivor_in_a_slot_beyond_keep_is_not_lost(path: str) -> None:
     """With `keep` lowered, the newest generation may lie beyond: it loads, and stays."""
     one = writer(path, keep=4)
     for number in range(4):
-        one.commit(b"%d" % number, "json")
+        one.commit(b"%d" % number)
     two = writer(path, keep=2)
     assert two.generation == 4
     before = damage.read(path + ".a3")
-    two.commit(b"x", "json")
+    two.commit(b"x")
     assert damage.read(path + ".a3") == before
 
 
 def test_a_copy_that_the_layout_does_not_have_may_be_the_newest(path: str) -> None:
     """With `copies` lowered, what only the other copy holds loads, and is healed into ours."""
-    writer(path).commit(b"1", "json")
+    writer(path).commit(b"1")
     for slot in (".a0",):
         os.remove(path + slot)
     one = writer(path, copies=1)
     assert one.generation == 1
-    assert one.commit(b"2", "json") == 2
-    assert one.commit(b"3", "json") == 3
+    assert one.commit(b"2") == 2
+    assert one.commit(b"3") == 3
 
 
 def test_an_unrelated_file_with_a_slots_name_is_left_alone(path: str) -> None:
@@ -139,21 +125,21 @@ def test_an_invalid_slot_is_the_victim_even_if_its_trailer_looks_good(path: str)
     """Before the first victim is chosen among several, what was only looked at is verified."""
     one = writer(path, keep=3)
     for number in (1, 2, 3):
-        one.commit(b"%d" % number, "json")
+        one.commit(b"%d" % number)
     for copy in "ab":
         damage.flip(f"{path}.{copy}1", 0)
     two = writer(path, keep=3)
-    two.commit(b"4", "json")
+    two.commit(b"4")
     report = redundict.check(path)
     assert [g.number for g in report.generations] == [4, 3, 1]
 
 
 def test_diverged_copies_are_reported_and_never_guessed(path: str) -> None:
     """One number with two contents: readers take copy A and say so, writers refuse, repair asks."""
-    writer(path).commit(b'{"one":1}', "json")
+    writer(path).commit(b'{"one":1}')
     os.rename(path + ".b0", path + ".theirs")
     os.remove(path + ".a0")
-    writer(path).commit(b'{"two":2}', "json")
+    writer(path).commit(b'{"two":2}')
     os.replace(path + ".theirs", path + ".b0")
     damage.age(path + ".a0")
     before = slots(path)
@@ -173,18 +159,18 @@ def test_diverged_copies_are_reported_and_never_guessed(path: str) -> None:
 def test_our_number_with_content_that_is_not_ours_is_a_conflict(path: str) -> None:
     """What another committed in the same moment is neither healed away nor overwritten."""
     one = writer(path)
-    one.commit(b"1", "json")
+    one.commit(b"1")
     theirs = os.path.join(os.path.dirname(path), "theirs")
     os.mkdir(theirs)
     for name in slots(path):
         shutil.copy(os.path.join(os.path.dirname(path), name), theirs)
     other = writer(os.path.join(theirs, os.path.basename(path)))
-    assert one.commit(b"ours", "json") == other.commit(b"theirs", "json")
+    assert one.commit(b"ours") == other.commit(b"theirs")
     os.replace(os.path.join(theirs, "state.json.b1"), path + ".b1")
     shutil.rmtree(theirs)
     before = slots(path)
     with pytest.raises(redundict.ConflictError):
-        one.commit(b"3", "json")
+        one.commit(b"3")
     assert slots(path) == before
     redundict.repair(path, prefer="a")
 
@@ -194,42 +180,36 @@ def test_what_may_not_be_read_any_more_is_not_overwritten(
 ) -> None:
     """A slot in every copy that is denied just before a commit may hold another's generation."""
 
-    class Denied(durable.Disk):
-        def open_read(self, path: str) -> int:
-            if path.endswith((".a0", ".b0")):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-            return super().open_read(path)
-
     one = writer(path)
     for number in (1, 2):
-        one.commit(b"%d" % number, "json")
+        one.commit(b"%d" % number)
     before = slots(path)
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "disk", Denied())
+        inside.fail_on(patch, "open_read", errno.EACCES, ".a0", ".b0")
         with pytest.raises(redundict.AccessError):
-            one.commit(b"3", "json")
+            one.commit(b"3")
     assert slots(path) == before
-    assert one.commit(b"3", "json") == 3
+    assert one.commit(b"3") == 3
 
 
 def test_copies_swapped_by_hand_still_load_and_commit(path: str) -> None:
     """Names are hints: A's two slots exchanged cost nothing, and the next commits put it right."""
     one = writer(path)
-    one.commit(b"1", "json")
-    one.commit(b"2", "json")
+    one.commit(b"1")
+    one.commit(b"2")
     os.rename(path + ".a0", path + ".x")
     os.rename(path + ".a1", path + ".a0")
     os.rename(path + ".x", path + ".a1")
     two = writer(path)
     assert two.generation == 2
     for number in (3, 4):
-        assert two.commit(b"%d" % number, "json") == number
+        assert two.commit(b"%d" % number) == number
 
 
 def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal handler that saves what is being saved gets an error, not a torn slot."""
 
-    class Interrupted(durable.Disk):
+    class Interrupted(inside.Disk):
         def sync_all(self, fd: int) -> None:
             signal.raise_signal(signal.SIGUSR1)
             super().sync_all(fd)
@@ -246,7 +226,7 @@ def test_a_commit_inside_a_commit_is_refused(path: str, monkeypatch: pytest.Monk
     before = signal.signal(signal.SIGUSR1, save)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(durable, "disk", Interrupted())
+            inside.use_disk(patch, Interrupted())
             assert state.sync() == 1
     finally:
         signal.signal(signal.SIGUSR1, before)
@@ -260,7 +240,7 @@ def test_a_signal_handler_cannot_reload_in_the_middle_of_a_rollback(
     """It would open slots that are half written, and heal them."""
     refused = []
 
-    class Interrupting(durable.Disk):
+    class Interrupting(inside.Disk):
         def sync_data(self, fd: int) -> None:
             with pytest.raises(redundict.TransactionError) as caught:
                 state.reload()
@@ -272,7 +252,7 @@ def test_a_signal_handler_cannot_reload_in_the_middle_of_a_rollback(
             state["n"] = number
             state.sync()
         with monkeypatch.context() as patch:
-            patch.setattr(durable, "disk", Interrupting())
+            inside.use_disk(patch, Interrupting())
             assert state.rollback() == 4
         assert len(refused) == 2
         assert state == {"n": 1}
@@ -310,10 +290,10 @@ def test_no_note_is_left_while_a_holder_of_the_newest_is_not_settled(path: str) 
 def test_a_number_that_cannot_grow_is_refused(path: str) -> None:
     """A slot with the greatest number there is stops the store in our words, not by wrapping."""
     store = writer(path)
-    store._number = 10**18 - 2
-    assert store.commit(b"1", "json") == 10**18 - 1
+    store.next_number = 10**18 - 1
+    assert store.commit(b"1") == 10**18 - 1
     with pytest.raises(redundict.StorageError, match="used up"):
-        store.commit(b"2", "json")
+        store.commit(b"2")
 
 
 def newer(content: bytes) -> bytes:
@@ -328,13 +308,13 @@ def test_a_slot_of_a_newer_version_is_refused_and_never_overwritten(path: str, s
     """Whoever comes, with whichever flag, is told to upgrade; it is not taken for damage."""
     one = writer(path)
     for number in (1, 2):
-        one.commit(b'{"n":%d}' % number, "json")
+        one.commit(b'{"n":%d}' % number)
     damage.overwrite(path + slot, newer(damage.read(path + slot)))
     before = slots(path)
     acts = [lambda flag=flag: redundict.open(path, flag) for flag in "rwcn"]
     acts += [lambda act=act: act(path) for act in (redundict.check, redundict.repair)]
     acts += [lambda: redundict.rollback(path), lambda: redundict.load(path)]
-    acts += [lambda: one.commit(b"3", "json", even_if_unchanged=True)]
+    acts += [lambda: one.commit(b"3", even_if_unchanged=True)]
     for act in acts:
         with pytest.raises(redundict.NewerVersionError) as caught:
             act()
@@ -355,51 +335,24 @@ def test_a_flipped_version_number_is_damage(path: str) -> None:
     assert damage.read(path + ".b0") == content
 
 
-def test_a_large_payload_is_hashed_while_it_is_written(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The digest of what is new for sure ends only once the payload is on its way."""
-    on_its_way = threading.Event()
-
-    class Disk(durable.Disk):
-        def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
-            on_its_way.set()
-            return super().write(fd, data, offset)
-
-    def sha256(payload: bytes) -> Any:
-        assert on_its_way.wait(10)
-        return hashlib.sha256(payload)
-
-    monkeypatch.setattr(durable, "disk", Disk())
-    monkeypatch.setattr("redundict.engine.store.hashlib", SimpleNamespace(sha256=sha256))
-    assert writer(path).commit(b"x" * 2_000_000, "json") == 1
-
-
 def test_a_large_commit_that_failed_is_no_conflict_with_itself(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a failed sync leaves to be read is known as our own, and the next commit succeeds."""
 
-    class Failing(durable.Disk):
-        def sync_all(self, fd: int) -> None:
-            raise OSError(errno.EIO, "no")
-
-        sync_data = sync_all
-
     store = writer(path)
-    store.commit(b"1" * 2_000_000, "json")
-    store.commit(b"2" * 2_000_000, "json")
+    store.commit(b"1" * 2_000_000)
+    store.commit(b"2" * 2_000_000)
     with monkeypatch.context() as patch:
-        patch.setattr(durable, "disk", Failing())
+        inside.fail_on(patch, inside.SYNCS, errno.EIO)
         with pytest.raises(redundict.CommitError):
-            store.commit(b"3" * 2_000_001, "json")
-    assert store.commit(b"4" * 2_000_000, "json") == 4
+            store.commit(b"3" * 2_000_001)
+    assert store.commit(b"4" * 2_000_000) == 4
 
 
 def test_what_a_writer_remembers_does_not_grow_with_its_commits(path: str) -> None:
     """A program that commits every second for years needs no more memory for it."""
     store = writer(path)
     for n in range(50):
-        store.commit(b"%d" % n, "json")
-    assert len(store.ledger.known) == 2
-    assert store.knows(store.digest)
+        store.commit(b"%d" % n)
+    assert store.remembered() == 2

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import redundict
-from redundict.engine import survey
-from redundict.engine.layout import Layout
-from redundict.engine.slots import SlotState
+from redundict import Slot, SlotState
 
-from . import damage
+from . import damage, inside
+from .inside import Layout, survey
 
 
 @pytest.mark.damages
@@ -21,15 +21,14 @@ def test_slots_verified_side_by_side_are_what_they_are_one_by_one(
     path: str, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
     """Each slot has its own state, in the order of the copies, however many threads looked."""
-    monkeypatch.setattr(survey, "_LARGE", large)
+    inside.verify_side_by_side(monkeypatch, large)
     threads: set[int] = set()
-    real = survey.verify
 
-    def verify(slot: redundict.Slot) -> object:
+    def verify(real: Callable[[Slot], object], slot: Slot) -> object:
         threads.add(threading.get_ident())
         return real(slot)
 
-    monkeypatch.setattr(survey, "verify", verify)
+    inside.watch_verification(monkeypatch, verify)
     with redundict.open(path, keep=3) as state:
         for state["n"] in (1, 2, 3):
             state.sync()
@@ -46,14 +45,14 @@ def test_an_error_of_one_slot_is_raised_from_many(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a verification raises in another thread reaches the caller."""
-    monkeypatch.setattr(survey, "_LARGE", 0)
+    inside.verify_side_by_side(monkeypatch, 0)
     with redundict.open(path) as state:
         state["n"] = 1
 
-    def newer(slot: redundict.Slot) -> object:
+    def newer(_: object, slot: Slot) -> object:
         raise redundict.NewerVersionError("newer", path=slot.path)
 
-    monkeypatch.setattr(survey, "verify", newer)
+    inside.watch_verification(monkeypatch, newer)
     with pytest.raises(redundict.NewerVersionError):
         survey.survey_verified(Layout.of(path, 2, 2))
 

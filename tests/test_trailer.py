@@ -12,8 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redundict.engine import trailer
-from redundict.engine.trailer import NewerVersion, TrailerError
+from .inside import NewerVersion, TrailerError, trailer
 
 WRITTEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 CLAIMS: dict[str, Any] = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dis
 import errno
 import gc
+import itertools
 import sys
 import threading
 import time
@@ -17,16 +19,11 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict import committer as writer
-from redundict import mapping
-from redundict.committer import Writer
-from redundict.engine import files as durable
-from redundict.engine import newest as loading
-from redundict.engine.layout import Layout
-from redundict.engine.store import Store
+
+from . import inside
 
 
-class SlowDisk(durable.Disk):
+class SlowDisk(inside.Disk):
     """A disk of which every sync waits until it is let through, or fails."""
 
     def __init__(self) -> None:
@@ -54,7 +51,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     """Return a disk that lets everything through until its gate is cleared."""
     slow = SlowDisk()
     slow.gate.set()
-    monkeypatch.setattr(durable, "disk", slow)
+    inside.use_disk(monkeypatch, slow)
     yield slow
     slow.gate.set()
 
@@ -135,30 +132,27 @@ def test_a_sync_that_waits_comes_after_those_that_nobody_waited_for(
 
 
 def test_commits_from_several_threads_are_one_after_the_other(path: str) -> None:
-    """Threads that put states in order get growing numbers, and the last one is the newest."""
-    store = Store(Layout.of(path, 2, 2))
-    store.lock.acquire()
-    store.open()
-    writer = Writer(store, "json", [].append)
-    lock, states, futures = threading.Lock(), iter(range(200)), []
+    """Threads that hand over states in order get growing numbers, and the last is the newest."""
+    lock, states, futures = threading.Lock(), iter(range(1, 201)), []
+    with redundict.open(path) as state:
 
-    def work() -> None:
-        for _ in range(50):
-            with lock:
-                n = next(states)
-                futures.append((n, writer.put(b"%d" % n)))
-            writer.commit_waiting()
+        def work() -> None:
+            for _ in range(50):
+                with lock:
+                    n = next(states)
+                    state["n"] = n
+                    futures.append((n, state.sync(wait=False)))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    numbers = [future.result(10) for _, future in sorted(futures, key=lambda pair: pair[0])]
-    assert numbers == sorted(numbers)
-    assert redundict.check(path).generation == numbers[-1]
-    writer.release()
-    assert loading.load(Layout.of(path, 2, 2)).payload == b"199"
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        numbers = [future.result(10) for _, future in futures]
+        assert [n for n, _ in futures] == list(range(1, 201))
+        assert numbers == sorted(numbers)
+        assert redundict.check(path).generation == numbers[-1]
+        assert redundict.load(path) == {"n": 200}
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
@@ -184,92 +178,120 @@ def test_errors_reach_the_future_and_the_callback(path: str, disk: SlowDisk, err
 def test_an_interrupt_is_for_the_thread_that_was_interrupted(
     path: str, disk: SlowDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C in one thread's `sync` is an error of the disk's kind to those merged with it."""
+    """Ctrl-C in one thread's `sync` leaves every other one an answer, and the store usable."""
 
     def interrupt(fd: int) -> None:
-        raise KeyboardInterrupt
-
-    with redundict.open(path) as state:
-        state["n"] = 1
-        state.sync()
-        _, other = state._hand_over()  # as another thread does in `sync(wait=False)`
-        state["n"] = 2
-        with monkeypatch.context() as patch:
-            patch.setattr(disk, "sync_all", interrupt)
-            patch.setattr(disk, "sync_data", interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                state.sync()
-        with pytest.raises(redundict.CommitError, match="interrupted"):
-            other.result(0)
-        assert state.sync() == state.generation
-    assert redundict.load(path) == {"n": 2}
-
-
-def test_an_interrupt_leaves_no_lock_behind_that_the_background_needs(path: str) -> None:
-    """Ctrl-C may come at the beginning of every function, that which lets go of a lock included."""
-    letting_go = threading.Condition.__exit__.__code__
-
-    def trace(frame: FrameType, event: str, _: object) -> None:
-        if frame.f_code is letting_go and frame.f_back.f_code.co_filename == writer.__file__:
+        if threading.current_thread() is threading.main_thread():
             raise KeyboardInterrupt
 
-    state = redundict.open(path)
-    state["n"] = 1
+    with redundict.open(path) as state:
+        for state["n"] in (0, 1):
+            state.sync()
+        with monkeypatch.context() as patch:
+            for call in inside.SYNCS:
+                patch.setattr(disk, call, interrupt)
+            state["n"] = 2
+            with pytest.raises(KeyboardInterrupt):
+                state.sync()
+            state["n"] = 3
+            other = state.sync(wait=False)
+            assert isinstance(other.exception(10), redundict.CommitError | None)
+        assert state.sync() == state.generation
+    assert redundict.load(path) == {"n": 3}
+
+
+@contextlib.contextmanager
+def interrupted_at(
+    where: int, interrupt: Callable[[], object], is_reached: Callable[[str], bool]
+) -> Iterator[Callable[[], bool]]:
+    """Call `interrupt` at the n-th place at which Python looks for signals.
+
+    That is after a call, at the beginning of a function and at a jump back, in the files for which
+    `is_reached` is true. Yields what tells whether it came to that.
+    """
+    left, last = where, dict[FrameType, str]()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if not is_reached(frame.f_code.co_filename):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= last.get(frame, "").startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+            last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+        if left == 0:
+            left = -1
+            sys.settrace(None)
+            interrupt()
+        return trace
+
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # without which 3.12.1 traces no instruction anywhere
     sys.settrace(trace)
     try:
-        with contextlib.suppress(KeyboardInterrupt):
-            state.sync()
+        yield lambda: left < 0
     finally:
         sys.settrace(before)
-    other = threading.Thread(target=state.sync, daemon=True)
-    other.start()
-    other.join(10)
-    assert not other.is_alive()
+
+
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")
+def test_an_interrupt_anywhere_in_a_sync_leaves_a_store_that_can_be_saved(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whatever line Ctrl-C comes, another thread can sync, and both copies are whole."""
+    inside.use_disk(monkeypatch, inside.QuickDisk())
+    state = redundict.open(path)
+    inside.forget(state)  # if the test fails, nobody waits for the store at the exit
+    for where in itertools.count(1):
+        state["n"] = -where
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            interrupted_at(where, ctrl_c, inside.is_code) as was_interrupted,
+        ):
+            state.sync()
+        state["n"] = where
+        other = threading.Thread(target=state.sync, daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive()
+        if not was_interrupted():
+            break
+        newest, *_ = redundict.check(path).generations
+        assert (redundict.load(path), len(newest.slots)) == ({"n": where}, 2)
+    assert where > 100
     state.close()
 
 
 def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: str) -> None:
     """At whatever line it comes, it is refused, or what it saved is what is on disk."""
-    files = {mapping.__file__, writer.__file__}
     refused = saved = 0
 
-    def sync_interrupted_at(line: int) -> bool:
-        nonlocal refused, saved
-        left, newest = line, 0
-
-        def trace(frame: FrameType, event: str, _: object) -> Any:
-            nonlocal left, newest, refused
-            if frame.f_code.co_filename not in files:
-                return None
-            left -= event == "line"
-            if left == 0:
-                left = -1
-                sys.settrace(None)
-                state["n"] += 1
-                try:
-                    newest = state.sync()
-                except redundict.TransactionError:
-                    refused += 1
-            return trace
-
+    def save_what_is_newer() -> None:
+        nonlocal newest, refused
         state["n"] += 1
-        before = sys.gettrace()
-        sys.settrace(trace)
         try:
-            state.sync()
-        finally:
-            sys.settrace(before)
-        if newest:
-            saved += 1
-            assert redundict.load(path) == state
-        return left < 0
+            newest = state.sync()
+        except redundict.BusyError:
+            refused += 1
 
     with redundict.open(path) as state:
         state["n"] = 0
-        line = 1
-        while sync_interrupted_at(line):
-            line += 1
+        for where in itertools.count(1):
+            newest = 0
+            state["n"] += 1
+            with interrupted_at(
+                where, save_what_is_newer, inside.is_code_above_the_engine
+            ) as was_interrupted:
+                state.sync()
+            if newest:
+                saved += 1
+                assert redundict.load(path) == state
+            if not was_interrupted():
+                break
     assert refused > 5
     assert saved > 10
 
@@ -315,13 +337,22 @@ def test_close_waits_for_what_was_handed_over(path: str, disk: SlowDisk) -> None
 
 
 def test_no_background_is_started_for_a_store_that_was_closed_meanwhile(path: str) -> None:
-    """Another thread may close it between the two steps of `sync(wait=False)`."""
+    """Another thread may close it in the middle of `sync(wait=False)`."""
     state = redundict.open(path)
-    writer, (_, future) = state._writer, state._hand_over()
+    futures: list[Future[int]] = []
+
+    def hand_over() -> None:
+        with contextlib.suppress(redundict.ClosedError):
+            while True:
+                futures.append(state.sync(wait=False))
+
+    thread = threading.Thread(target=hand_over)
+    thread.start()
+    eventually(lambda: futures)
     state.close()
-    writer.commit_soon()
-    assert future.result(0) == 1
-    assert not background_threads()
+    thread.join(10)
+    assert all(future.result(10) == 1 for future in futures)
+    eventually(lambda: not background_threads())
 
 
 @pytest.mark.parametrize("act", ["reload", "rollback", "transaction", "commit"])
@@ -442,8 +473,10 @@ def test_autosync_writes_nothing_where_nothing_changes(path: str) -> None:
     with redundict.open(path, autosync=0.01) as state:
         state["n"] = 1
         eventually(lambda: state.generation == 1)
-        time.sleep(0.1)
-        assert state.generation == 1
+        state["m"] = 1  # the rounds go on, and each looks
+        eventually(lambda: state.generation == 2)
+        state.sync()
+        assert state.generation == 2
 
 
 def test_autosync_never_commits_half_a_transaction(path: str) -> None:
@@ -473,7 +506,7 @@ def test_autosync_tells_a_failure_once_and_goes_on(path: str, disk: SlowDisk) ->
         state["n"] = {1}
         eventually(lambda: events)
         assert isinstance(events[0].error, redundict.UnstorableError)
-        time.sleep(0.1)
+        state["n"] = {2}  # another state that cannot be saved, for the same reason
         assert len(events) == 1
         disk.error = errno.ENOSPC
         state["n"] = 1
