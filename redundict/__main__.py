@@ -1,4 +1,4 @@
-"""`python -m redundict`: the command line, which is imported only if it is asked to work."""
+"""`python -m redundict`: runs the command line, and imports it only if there is work to do."""
 
 import sys
 

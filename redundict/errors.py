@@ -597,3 +597,121 @@ def warn(message: str) -> None:
 
 def _is_ours(module: str) -> bool:
     return module == __package__ or module.startswith(f"{__package__}.")
+
+
+# --- the sentences: the command line
+
+
+def file_of_a_store(path: str, check: str) -> NotFoundError:
+    """Return the error for the path of a slot or a lock; `check` is the command for its store."""
+    return no_store(path, what="this is a file of a store, and not its name", action=check)
+
+
+def plain_file(path: str, import_it: str) -> NotFoundError:
+    """Return the error for a path at which only a plain file lies; `import_it` is a command."""
+    return no_store(path, what="there is a plain file here, and no store yet", action=import_it)
+
+
+def unreadable(error: Exception, path: str) -> StorageError:
+    """Return the error for a file that cannot be read; a missing file is not a missing store."""
+    return StorageError(
+        f"it cannot be read: {why(error)}",
+        errno=getattr(error, "errno", None),
+        path=path,
+        safe=UNTOUCHED,
+        action="look at the path and at its permissions",
+    )
+
+
+def folder_unlisted(error: OSError, path: str) -> RedundictError:
+    """Return the error for a folder in which stores may be overlooked."""
+    return unlisted(error, path, "store")
+
+
+def extra_missing(command: str, module: str, install: str) -> RedundictError:
+    """Return the error for a command that needs a module; `install` is the command to get it."""
+    what = f"{command} needs the module {module}"
+    return RedundictError(what, reason="extra-missing", safe=UNTOUCHED, action=install)
+
+
+def export_refused(path: str, file: str, why: str, action: str) -> StorageError:
+    """Return the error for a file to which no payload may be exported."""
+    return StorageError(
+        f"{file} {why}", reason="export", path=path, safe="nothing was written", action=action
+    )
+
+
+def export_failed(error: Exception, path: str, file: str) -> RedundictError:
+    """Return the error for a file to which a payload could not be exported."""
+    return refused(
+        error,
+        f"{file} cannot be written",
+        path=path,
+        safe="the file is as it was",
+        action="look at the folder's permissions and free space",
+    )
+
+
+def generation_gone(path: str, generation: int) -> NotFoundError:
+    """Return the error for a generation that was overwritten since it was listed."""
+    what = f"generation {generation} is no longer there"
+    return no_generation(path, what, generation, "press c to check again")
+
+
+# --- the sentences: importing
+
+NAME_THE_KIND: Final = "name what it is with --kind"
+
+
+def not_importable(file: str, what: str) -> FormatError:
+    """Return the error for a file that is not what it was taken for."""
+    return FormatError(what, path=file, safe=UNTOUCHED, action=NAME_THE_KIND)
+
+
+def not_readable_as(file: str, kind: str, why: object) -> FormatError:
+    """Return the error for a file that cannot be read as `kind`."""
+    return not_importable(file, f"not readable as {kind}: {why}")
+
+
+def pickle_refused(file: str, kind: str) -> FormatError:
+    """Return the error for a file that is known to hold pickles, which were not allowed."""
+    return FormatError(
+        f"{kind} holds pickles, and loading a pickle runs the code in it",
+        reason="pickle",
+        path=file,
+        safe="nothing was loaded",
+        action="add --allow-pickle, if you trust its writer",
+    )
+
+
+def not_text(file: str, item: str) -> FormatError:
+    """Return the error for an item of a dbm that is not text."""
+    return FormatError(
+        f"{item} is not text. A shelf has pickles as its values",
+        path=file,
+        safe="nothing was loaded",
+        action="if it is a shelf, add --allow-pickle",
+    )
+
+
+def table_unclear(file: str, wanted: str | None, tables: list[str]) -> FormatError:
+    """Return the error for a database in which the table to import is not clear."""
+    what = f"it has no table {wanted!r}" if wanted else "it has not exactly one table"
+    return FormatError(
+        f"{what}; its tables are {tables}",
+        reason="table",
+        path=file,
+        safe=UNTOUCHED,
+        action="name a table with --table",
+    )
+
+
+def written_meanwhile(file: str) -> StorageError:
+    """Return the error for a database that changed each time it was copied."""
+    return StorageError(
+        "it is being written to",
+        reason="written-meanwhile",
+        path=file,
+        safe=UNTOUCHED,
+        action="stop the program that has it open, then try again",
+    )

@@ -1,24 +1,21 @@
-"""From payloads to states: in which format, and, if that fails, where.
+"""From payloads to dicts: which format a payload is decoded in, and what a plain file holds.
 
-What opening a store and `load` have in common. Knows dicts and formats, and takes no lock.
+`load`, the dict and the command line decode here. A format that runs code when it decodes is used
+only if the caller named it. Takes no lock and writes nothing. Knows no slot files.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from . import errors
-from .engine import files
-from .engine import newest as loading
-from .engine.layout import COPIES, KEEP, Layout
+from .engine import files, newest
+from .engine.layout import Copies, Layout
 from .engine.newest import Loaded
-from .engine.slots import Slot
-from .engine.survey import Folders
-from .formats import resolve as serializers
-from .formats.resolve import Format
+from .formats.resolve import Format, by_trailer_name, read_plain, resolve
 from .report import not_found
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -29,93 +26,110 @@ def load(
     generation: int | None = None,
     *,
     format: object = None,
-    folders: Folders | None = None,
+    copies: Copies | None = None,
 ) -> dict[Any, Any]:
-    """Return the newest state at `path`, or that of `generation`, as a plain dict; take no lock.
+    """Return the newest state of the store at `path` as a plain dict.
 
-    The format is what the slot says, if that is JSON or CSV; any other, pickle above all, only if
-    `format` asks for it. Raises `NotFoundError`, `NoGenerationError`, `LostError`, `AccessError`,
-    `FormatError`, `NewerVersionError`.
+    Takes no lock and writes nothing. A writer may have the store open: its last durable generation
+    is returned. After a crash, that is the newest generation that verifies in any copy. If there is
+    no slot, the plain file that the PermaDict recipe left at `path` is read.
+
+    Args:
+        path: The store, without a slot's ending.
+        generation: The number of an older generation to return instead.
+        format: The format to decode in, as for `redundict.open`. None takes the format that the
+            slot names if that is JSON or CSV. Any other format, pickle above all, must be named.
+        copies: How many copies there are, or the folder of each. None looks beside `path`.
+
+    Raises:
+        NotFoundError: There is no store, or it does not hold `generation`.
+        LostError: Slots exist and none verifies.
+        FormatError: The payload is in another format, or cannot be decoded.
+        AccessError: The permissions hide a slot that may hold the newest generation.
+        NewerVersionError: A newer redundict wrote a slot.
+        StorageError: The operating system refused to read.
+
     """
-    layout = Layout.of(os.fsdecode(path), folders or COPIES, KEEP)
-    loaded = loading.load(layout, generation)
-    if loaded.is_empty and generation is not None:
+    layout = Layout.assumed(os.fsdecode(path), copies)
+    found = newest.load(layout, generation)
+    if not found.is_empty:
+        return decoded_unasked(found) if format is None else decoded(found, resolve(format))
+    state = None
+    if generation is None:
+        state = left_by_the_recipe(layout, resolve(format or "json"))
+    if state is None:
         raise not_found(layout.path)
-    if loaded.is_empty:
-        state = left_by_the_recipe(layout, serializers.resolve(format or "json"))
-        if state is None:
-            raise not_found(layout.path)
-        return state
-    chosen = (
-        serializers.by_trailer_name(loaded.format)
-        if format is None
-        else serializers.resolve(format)
-    )
-    if chosen is None or chosen.name != loaded.format:
-        raise errors.FormatError(
-            f"it is stored as {loaded.format}",
-            path=layout.path,
-            generation=loaded.generation,
-            safe="nothing was changed, and nothing was decoded",
-            action=f"pass format={loaded.format!r}, if you trust who wrote it",
-        )
-    with located(layout, loaded):
-        return chosen.decode(loaded.payload)
+    return state
 
 
-def decoded(loaded: Loaded, serializer: Format) -> dict[Any, Any]:
+def decoded(found: Loaded, format: Format) -> dict[Any, Any]:
     """Return the state that was loaded; raise `FormatError` if it is stored in another format."""
-    if loaded.survivor and loaded.format != serializer.name:
-        refuse_format(loaded.layout, loaded.survivor, serializer.name)
-    with located(loaded.layout, loaded):
-        return serializer.decode(loaded.payload)
+    if found.survivor and found.format != format.name:
+        raise _wrong_format(found, format.name)
+    with located(found):
+        return format.decode(found.payload)
 
 
-def left_by_the_recipe(layout: Layout, serializer: Format) -> dict[Any, Any] | None:
-    """Return the state in the plain file at the store's own path, None if there is no file."""
-    content = plain_file(layout.path)
+def decoded_unasked(found: Loaded) -> dict[Any, Any]:
+    """Return the state that was loaded; raise `FormatError` if its format must be named."""
+    with located(found):
+        state = decode_safely(found.payload, found.format)
+    if state is None:
+        raise _wrong_format(found)
+    return state
+
+
+def decode_safely(payload: bytes, format: str) -> dict[Any, Any] | None:
+    """Return the state in a payload; None if decoding its format may run code."""
+    known = by_trailer_name(format)
+    return known.decode(payload) if known else None
+
+
+def is_safe(format: str) -> bool:
+    """Return True if decoding a format runs no code."""
+    return by_trailer_name(format) is not None
+
+
+def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:
+    """Return the state in the plain file at the store's own path; None if there is no file."""
+    try:
+        content = files.read_plain(layout.path)
+    except OSError as error:
+        raise errors.plain_file_refused(error, layout.path) from error
     if content is None:
         return None
-    with located(layout):
-        return serializers.read_plain(content, serializer)
+    with completed(path=layout.path, safe=errors.UNTOUCHED, action=layout.command("show")):
+        return read_plain(content, format)
+
+
+def located(found: Loaded) -> AbstractContextManager[None]:
+    """Tell a `FormatError` which slot it is about."""
+    return completed(
+        path=found.layout.path,
+        safe=errors.UNTOUCHED,
+        action=found.layout.command("show"),
+        slot=found.survivor.name if found.survivor else None,
+        generation=found.generation or None,
+    )
 
 
 @contextmanager
-def located(layout: Layout, loaded: Loaded | None = None) -> Iterator[None]:
-    """Tell a `FormatError` where it happened."""
+def completed(**facts: object) -> Iterator[None]:
+    """Give a `FormatError` the facts that a format does not know; keep those that it has."""
     try:
         yield
     except errors.FormatError as error:
-        error.path = layout.path
-        error.safe = "nothing was changed"
-        error.action = layout.command("show")
-        if loaded and loaded.survivor:
-            error.slot, error.generation = loaded.survivor.name, loaded.generation
+        for name, fact in facts.items():
+            if getattr(error, name) is None:
+                setattr(error, name, fact)
         raise
 
 
-def refuse_format(layout: Layout, slot: Slot, format: str) -> NoReturn:
-    """Raise, for a store that is to be opened in another format than it is stored in."""
-    stored = slot.trailer.format if slot.trailer else "?"
-    raise errors.FormatError(
-        f"it is stored as {stored}, not as {format}",
-        path=layout.path,
-        slot=slot.name,
-        generation=slot.generation,
-        safe="nothing was changed",
-        action=f"open it with format={stored!r}",
+def _wrong_format(found: Loaded, wanted: str | None = None) -> errors.FormatError:
+    return errors.wrong_format(
+        found.layout.path,
+        found.format,
+        wanted,
+        slot=found.survivor.name if found.survivor else None,
+        generation=found.generation,
     )
-
-
-def plain_file(path: str) -> bytes | None:
-    """Return the content of the file at the store's own path, None if there is none."""
-    try:
-        return files.read_plain(path)
-    except OSError as error:
-        raise errors.refused(
-            error,
-            "the plain file there cannot be read",
-            path=path,
-            safe="nothing was changed, and the store is not taken for empty",
-            action="make it readable, or move it away",
-        ) from error

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field, replace
 from . import errors
 from . import report as integrity
 from .engine import files, newest, slots, survey
-from .engine.layout import Layout
+from .engine.layout import Copies, Layout
 from .engine.newest import Loaded
 from .engine.slots import Slot, SlotState
 from .engine.store import Outcome, Store
-from .engine.survey import Folders
 from .errors import Fault
 from .stored import Stored
 
@@ -44,7 +43,7 @@ class Repair:
     rewrite: tuple[tuple[Slot, Slot], ...]  #: Slots that are to be rewritten, and from which.
     gone: int  #: How many generations no slot holds any more: the survivor is committed again.
     _store: Store = field(repr=False)
-    _folders: Folders | None = None
+    _copies: Copies | None = None
 
     def do(self) -> Repaired:
         """Do it: put aside, rewrite, commit.
@@ -73,7 +72,7 @@ class Repair:
             )
             warn_if_incomplete(layout.path, outcome)
             committed = outcome.generation
-        report = integrity.check(layout.path, folders=self._folders)
+        report = integrity.check(layout.path, copies=self._copies)
         rewritten = tuple(slot.name for slot, _ in self.rewrite)
         return Repaired(layout.path, aside, rewritten, committed, report)
 
@@ -98,7 +97,7 @@ def repair(
     path: str | os.PathLike[str],
     *,
     prefer: str | None = None,
-    folders: Folders | None = None,
+    copies: Copies | None = None,
     timeout: float = 0.0,
 ) -> Repaired:
     """Make every copy of every generation whole again, from copies that verify.
@@ -109,7 +108,7 @@ def repair(
     nothing touched, if no slot verifies; `NotFoundError`, `LockedError`, `DivergedError`,
     `StorageError`. If the power goes meanwhile, the survivor loads; repair again.
     """
-    with prepared_repair(path, prefer=prefer, folders=folders, timeout=timeout) as prepared:
+    with prepared_repair(path, prefer=prefer, copies=copies, timeout=timeout) as prepared:
         return prepared.do()
 
 
@@ -117,7 +116,7 @@ def rollback(
     path: str | os.PathLike[str],
     to: int | None = None,
     *,
-    folders: Folders | None = None,
+    copies: Copies | None = None,
     timeout: float = 0.0,
 ) -> int:
     """Commit generation `to` (by default the one before the newest) again; return the new number.
@@ -125,7 +124,7 @@ def rollback(
     Raises `NoGenerationError` if no copy of it verifies or if it is the newest, and what opening
     for writing raises.
     """
-    with prepared_rollback(path, to, folders=folders, timeout=timeout) as prepared:
+    with prepared_rollback(path, to, copies=copies, timeout=timeout) as prepared:
         return prepared.do()
 
 
@@ -134,12 +133,12 @@ def prepared_repair(
     path: str | os.PathLike[str],
     *,
     prefer: str | None = None,
-    folders: Folders | None = None,
+    copies: Copies | None = None,
     timeout: float = 0.0,
 ) -> Iterator[Repair]:
     """Hold the lock, and say what `repair` would do; nothing is changed but by `Repair.do`."""
-    with _locked(path, folders, timeout) as store:
-        layout, found = survey.discover(store.layout.path, folders)
+    with _locked(path, copies, timeout) as store:
+        layout, found = survey.discover(store.layout.path, copies)
         survey.refuse_if_denied(layout, found)
         if not any(slot.sound for slot in found):
             raise survey.lost(layout, found)
@@ -156,7 +155,7 @@ def prepared_repair(
         left = [_as_missing(slot) if slot.path in without else slot for slot in found]
         flaws = slots.flaws(left, slots.by_claim(left)[0], layout.keep)
         gone = {flaw.slot.index for flaw in flaws} - wanted.keys()
-        yield Repair(tuple(aside), tuple(rewrite), len(gone), store, folders)
+        yield Repair(tuple(aside), tuple(rewrite), len(gone), store, copies)
 
 
 @contextmanager
@@ -164,14 +163,14 @@ def prepared_rollback(
     path: str | os.PathLike[str],
     to: int | None = None,
     *,
-    folders: Folders | None = None,
+    copies: Copies | None = None,
     timeout: float = 0.0,
 ) -> Iterator[Rollback]:
     """Hold the lock, and say what `rollback` would commit; nothing is changed but by `Rollback.do`.
 
     Raises what `rollback` raises.
     """
-    with _locked(path, folders, timeout) as store:
+    with _locked(path, copies, timeout) as store:
         layout = store.layout
         latest = newest.load_locked(layout)
         if pair := slots.diverged(survey.survey_verified(layout)):
@@ -221,11 +220,9 @@ def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
 
 
 @contextmanager
-def _locked(
-    path: str | os.PathLike[str], folders: Folders | None, timeout: float
-) -> Iterator[Store]:
+def _locked(path: str | os.PathLike[str], copies: Copies | None, timeout: float) -> Iterator[Store]:
     """Hold the store's lock, and yield the store; never make a lock where there is no store."""
-    layout, found = survey.discover(os.fspath(path), folders)
+    layout, found = survey.discover(os.fspath(path), copies)
     if all(slot.state is SlotState.MISSING for slot in found):
         raise integrity.not_found(layout.path)
     store = Store(layout)

@@ -1,8 +1,8 @@
-"""Reports on what is there: `Report`, of a whole check, and `Recovery`, of what opening met.
+"""Reports: `Report`, the result of a check, and `Recovery`, which says what opening a store met.
 
-`check` verifies every slot of every copy, never writes and takes no lock; a slot that a live writer
-is at work on is looked at again, not reported. The report is the one source of what the command
-line prints.
+`check` verifies every slot of every copy. It writes nothing and takes no lock. A slot that a live
+writer may be changing is looked at again before it is reported. The command line prints these
+objects and finds out nothing about a store itself. Knows no dicts and no formats.
 """
 
 from __future__ import annotations
@@ -14,28 +14,38 @@ from typing import Final
 
 from . import errors
 from .engine import files, slots, survey
-from .engine.layout import COPIES, KEEP, Layout, command_line, owner
+from .engine.layout import Copies, Layout, command_line, owner
 from .engine.newest import Loaded
 from .engine.slots import Flaw, Generation, Slot, SlotState, StoreState
-from .engine.survey import Folders
 from .engine.writes import Healed
 from .errors import Fault
 
-#: Faults of a slot of which no byte was seen, from the medium or from the page cache.
+#: Faults of a slot from which no byte was read.
 _UNREAD: Final = frozenset({Fault.MISSING, Fault.NOT_A_FILE, Fault.DENIED, Fault.UNREADABLE})
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a store is worth, slot by slot."""
+    """The state of a store, slot by slot.
+
+    Attributes:
+        path: The store.
+        state: Whether it is healthy, degraded, rolled back or lost.
+        generation: The number of the generation that loads; 0 if none does.
+        slots: Every slot of every copy.
+        flaws: What is wrong, by the slot's file name.
+        status: One sentence for a person.
+        action: The command to run next; None if there is nothing to do.
+
+    """
 
     path: str
     state: StoreState
-    generation: int  #: The one that loads; 0 if none does.
+    generation: int
     slots: tuple[Slot, ...]
-    flaws: dict[str, Flaw]  #: What is wrong, by the slot's file name.
-    status: str  #: One sentence for a person.
-    action: str | None  #: The command that comes next; None where there is nothing to do.
+    flaws: dict[str, Flaw]
+    status: str
+    action: str | None
 
     @property
     def generations(self) -> list[Generation]:
@@ -45,12 +55,18 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What was found wrong on opening, and what was done about it.
+    """What was wrong with a store when it was opened, and what was done about it.
 
-    `state` is the store's as it was found, `generation` what was loaded and `written` when that was
-    committed (UTC; None if nothing was loaded). `newest_lost`: an older generation than the newest
-    may have been loaded. `found` maps each bad slot's file name to what was wrong with it, `healed`
-    names those that were rewritten, and `failures` those that could not be, with the reason.
+    Attributes:
+        path: The store.
+        state: The state in which the store was found.
+        generation: The number of the generation that was loaded; 0 if none was.
+        found: What was wrong, in words, by the slot's file name.
+        healed: The file names of the slots that were rewritten.
+        failures: Why a slot could not be rewritten, by its file name.
+        action: The command that shows more.
+        written: When the loaded generation was committed (UTC); None if nothing was loaded.
+
     """
 
     path: str
@@ -59,7 +75,7 @@ class Recovery:
     found: dict[str, str]
     healed: tuple[str, ...]
     failures: dict[str, str]
-    action: str  #: The command that shows more.
+    action: str
     written: datetime | None = None
 
     @property
@@ -69,7 +85,7 @@ class Recovery:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is lost and everything that was found has been healed."""
+        """Whether nothing is lost and every bad slot has been healed."""
         return not self.newest_lost and set(self.found) == set(self.healed)
 
     def __str__(self) -> str:
@@ -88,21 +104,33 @@ class Recovery:
 
 
 def check(
-    path: str | os.PathLike[str], *, folders: Folders | None = None, cold: bool = False
+    path: str | os.PathLike[str], *, copies: Copies | None = None, cold: bool = False
 ) -> Report:
-    """Verify every byte of every slot of the store at `path`; change nothing.
+    """Verify every byte of every slot of the store at `path`, and change nothing.
 
-    `folders` are the copies' where they are not all beside `path`. With `cold`, the page cache of
-    the slots is dropped first, so that their bytes come from the medium. Raises `NotFoundError` if
-    there is no slot, `StorageError` if the page cache cannot be dropped, `AccessError` if in every
-    copy there is a slot that may not be looked at, and `NewerVersionError`. Damage is not an error
-    here: it is in the report.
+    Takes no lock, so a writer may have the store open. Damage is not an error: the report names it.
+
+    Args:
+        path: The store, without a slot's ending.
+        copies: How many copies there should be, or the folder of each. None asks the newest slot,
+            and looks beside `path`.
+        cold: Drop the slots from the page cache first, so that every byte comes from the medium.
+
+    Returns:
+        The state of the store and of each slot, and the command to run next.
+
+    Raises:
+        NotFoundError: There is no slot. The error says what lies at `path` instead.
+        AccessError: The permissions hide a slot that may hold the newest generation.
+        NewerVersionError: A newer redundict wrote a slot.
+        StorageError: The page cache cannot be dropped, or a folder cannot be listed.
+
     """
     path = os.path.abspath(os.fspath(path))
     if cold:
-        _forget(survey.survey(Layout.of(path, folders or COPIES, KEEP)))
+        _forget(survey.survey(Layout.assumed(path, copies)))
     layout, seen = survey.patiently(
-        lambda: survey.discover(path, folders), lambda found: found[1], _is_healthy
+        lambda: survey.discover(path, copies), lambda found: found[1], _is_healthy
     )
     if all(slot.state is SlotState.MISSING for slot in seen):
         raise not_found(path)
@@ -133,20 +161,13 @@ def _forget(seen: list[Slot]) -> None:
 
 
 def not_found(path: str) -> errors.NotFoundError:
-    """Return the error for a path at which no slot exists."""
-    reason = "there is no store here"
-    action = (
-        "look at the path; a store is named without the .a0 of its slots, and its copies' folders "
-        "are given with --folder"
-    )
+    """Return the error for a path at which no slot exists; it says what is there instead."""
     store = owner(path)
-    if store and any(s.sound for s in survey.survey(Layout.of(store, COPIES, KEEP))):
-        reason = "this is a file of a store, and not its name"
-        action = command_line("redundict", "check", store)
-    elif os.path.isfile(path):
-        reason = "there is a plain file here, and no store yet"
-        action = command_line("redundict", "import", path, path)
-    return errors.NotFoundError(reason, path=path, action=action)
+    if store and any(slot.sound for slot in survey.survey(Layout.assumed(store))):
+        return errors.file_of_a_store(path, command_line("redundict", "check", store))
+    if os.path.isfile(path):
+        return errors.plain_file(path, command_line("redundict", "import", path, path))
+    return errors.no_store(path)
 
 
 def _status(state: StoreState, survivor: Slot | None, pair: tuple[Slot, Slot] | None) -> str:
@@ -177,9 +198,10 @@ def _is_healthy(found: tuple[Layout, list[Slot]]) -> bool:
 
 
 def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None:
-    """Return what was wrong with what was loaded, None if nothing was.
+    """Return what was wrong with the store that was loaded; None if nothing was.
 
-    Without `healed`, for a reader: a copy that is merely behind is a writer's affair.
+    `healed` says what a writer mended. A reader has none, and is not told of a copy that is only
+    behind: a writer may be at work on it.
     """
     flaws = loaded.damage() if healed is None else loaded.flaws()
     if loaded.survivor is None or not flaws:
@@ -198,7 +220,7 @@ def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None
 
 
 def recovery_of_lost(layout: Layout, bad: list[Slot]) -> Recovery:
-    """Return what is to be told of a lost store whose slots were put aside."""
+    """Return what was wrong with a lost store, given the slots that were put aside."""
     return Recovery(
         path=layout.path,
         state=StoreState.LOST,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import sys
 
@@ -39,45 +38,43 @@ def test_nothing_is_measured_or_shown_where_nobody_looks(
 
 
 def test_nothing_is_shown_of_what_takes_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short work leaves the terminal alone."""
-    terminal, measured = look(monkeypatch), []
-    with progress.bar(lambda: measured.append(1) or 2) as bar:
+    """Short work is not measured, and leaves the terminal alone."""
+    terminal = look(monkeypatch)
+    with progress.bar(unmeasured) as bar:
         bar.advance(1)
-    assert measured
     assert terminal.getvalue() == ""
 
 
-@pytest.fixture(params=["rich", "plain"])
-def long_work(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """Draw at once, with rich or without it; say which."""
+@pytest.fixture
+def long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw at once."""
+    pytest.importorskip("rich")
     monkeypatch.setattr(progress, "_PATIENCE", 0.0)
     monkeypatch.setattr(progress, "_EVERY", 0.0)
-    if request.param == "plain":
-        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    return str(request.param)
 
 
-def test_long_work_shows_share_rate_and_time_left(
-    monkeypatch: pytest.MonkeyPatch, long_work: str
-) -> None:
-    """With rich or without it, and the line is gone in the end."""
+@pytest.mark.usefixtures("long_work")
+def test_long_work_shows_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work of more than a moment has a bar with the share that is done."""
     terminal = look(monkeypatch)
     with progress.bar(lambda: 4_000_000) as bar:
         bar.advance(2_000_000)
-        if long_work == "plain":
-            shown = terminal.getvalue()
-            assert " 50% of 4 MB" in shown
-            assert "MB/s" in shown
-            assert "s left" in shown
-    if long_work == "rich":
-        assert "50%" in terminal.getvalue()
-    else:
-        assert terminal.getvalue().endswith("\r")
+    assert "50%" in terminal.getvalue()
 
 
-def test_what_is_printed_meanwhile_goes_where_it_should(
-    monkeypatch: pytest.MonkeyPatch, long_work: str
-) -> None:
+@pytest.mark.usefixtures("long_work")
+def test_without_rich_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich is an extra: without it the work goes on, is not measured, and nothing is shown."""
+    terminal = look(monkeypatch)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    with progress.bar(unmeasured) as bar:
+        bar.advance(1)
+        bar.advance(1)
+    assert terminal.getvalue() == ""
+
+
+@pytest.mark.usefixtures("long_work")
+def test_what_is_printed_meanwhile_goes_where_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe gets each record, whole, though a bar is drawn on the terminal beside it."""
     terminal, pipe = look(monkeypatch), io.StringIO()
     monkeypatch.setattr(sys, "stdout", pipe)
@@ -89,8 +86,9 @@ def test_what_is_printed_meanwhile_goes_where_it_should(
     assert "record" not in terminal.getvalue()
 
 
-def test_a_hidden_bar_comes_back(monkeypatch: pytest.MonkeyPatch, long_work: str) -> None:
-    """Between two draws, the line belongs to whoever prints."""
+@pytest.mark.usefixtures("long_work")
+def test_a_hidden_bar_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two updates, the line is free for other output."""
     terminal = look(monkeypatch)
     with progress.bar(lambda: 4) as bar:
         bar.advance(1)
@@ -98,16 +96,3 @@ def test_a_hidden_bar_comes_back(monkeypatch: pytest.MonkeyPatch, long_work: str
         before = terminal.getvalue()
         bar.advance(1)
     assert " 50%" in terminal.getvalue().removeprefix(before)
-
-
-@pytest.mark.parametrize("columns", [40, 80])
-def test_the_plain_line_does_not_wrap(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
-    """One that wraps could not be written over."""
-    terminal = look(monkeypatch)
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr(progress, "_PATIENCE", 0.0)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with progress.bar(lambda: 4_000_000) as bar:
-        bar.advance(1_000_000)
-    assert " 25%" in terminal.getvalue()
-    assert max(map(len, terminal.getvalue().split("\r"))) < columns

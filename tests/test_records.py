@@ -99,7 +99,13 @@ def test_errors_and_lost_stores_are_records_as_well(
         damage.truncate(f"{store}.{slot}", 0)
     lost, absent = printed(capsys, "check", store, str(tmp_path / "nothing"))
     assert (lost["state"], lost["generation"], lost["exit"]) == ("lost", None, 4)
-    assert absent["error"]["type"] == "NotFoundError"
+    assert absent["error"] == {
+        "type": "NotFoundError",
+        "reason": "no-store",
+        "what": "there is no store here",
+        "safe": "nothing was changed",
+        "action": absent["error"]["action"],
+    }
     assert absent["exit"] == exits.Exit.NO_STORE
 
 
@@ -132,7 +138,7 @@ def test_the_schema_knows_what_the_code_does() -> None:
     assert changes["change"]["enum"] == [str(kind) for kind in Kind]
 
 
-@pytest.mark.parametrize("wrong", [{"exit": "0"}, {"schema": 2}, {"state": "fine"}, {"more": 1}])
+@pytest.mark.parametrize("wrong", [{"exit": "0"}, {"schema": 1}, {"state": "fine"}, {"more": 1}])
 def test_the_schema_refuses_what_is_not_a_record(
     capsys: pytest.CaptureFixture[str], store: str, wrong: dict[str, Any]
 ) -> None:

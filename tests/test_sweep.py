@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import errno
 import itertools
 import json
@@ -122,8 +123,8 @@ def test_what_is_found_comes_out_in_order(
     paths = [*made[:5], str(tmp_path / "absent"), *made[5:]]
     found = list(sweep.check_all(paths, sweep.How(), workers))
     assert [each.path for each in found] == paths
-    assert isinstance(found[5].error, redundict.NotFoundError)
-    states = [str(each.report.state) for each in found if each.report]
+    assert isinstance(found[5].result, redundict.NotFoundError)
+    states = [str(each.result.state) for each in found if isinstance(each.result, redundict.Report)]
     assert states.count("healthy") == 19
     assert states[7] == "degraded"
 
@@ -140,7 +141,7 @@ def test_no_more_processes_than_processors_that_may_be_used(
     def none(*_: object, **__: object) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", none)
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", none)
     path = make(tmp_path / "s.json")
     assert len(list(sweep.check_all([path] * 20, sweep.How()))) == 20
 

@@ -1,8 +1,8 @@
 """`redundict browse`: a store's history in a terminal, to look at and to roll back with a key.
 
-Generations on the left, what the chosen one changed and what it holds on the right, the health of
-the store on top. Never unpickles, and writes only through `recovery`. textual is an extra (`tui`);
-only this module imports it.
+The screen shows the health of the store on top, the generations on the left, and on the right what
+the chosen generation changed and holds. Never unpickles, and writes only through `recovery`.
+textual is an extra (`tui`) that only this module imports.
 """
 
 from __future__ import annotations
@@ -19,19 +19,17 @@ from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.notifications import SeverityLevel
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Static, TabbedContent, TabPane
 
-from redundict import errors, recovery
-from redundict import report as integrity
+from redundict import errors, loading, recovery, report
 from redundict.engine import survey
+from redundict.engine.layout import Copies
 from redundict.engine.slots import Generation, StoreState
-from redundict.engine.survey import Folders
-from redundict.formats import resolve as serializers
 from redundict.report import Report
 
 from . import differences, records, render
+from .differences import plain
 
 COLOURS: Final = {
     StoreState.HEALTHY: "green",
@@ -39,8 +37,8 @@ COLOURS: Final = {
     StoreState.ROLLED_BACK: "red",
     StoreState.LOST: "red",
 }
-LINES: Final = 500  #: Of a state or of its changes that are shown: a terminal is no pager.
-WIDTH: Final = 1000  #: Characters of each of them.
+LINES: Final = 500  #: The most lines of a state, or of its changes, that are shown.
+WIDTH: Final = 1000  #: The most characters of a line that are shown.
 UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running what is stored."
 
 
@@ -91,11 +89,11 @@ class Browser(App[None]):
     ]
 
     def __init__(
-        self, path: str | os.PathLike[str], folders: Folders | None = None, timeout: float = 0.0
+        self, path: str | os.PathLike[str], copies: Copies | None = None, timeout: float = 0.0
     ) -> None:
         super().__init__()
-        self._path, self._folders, self._timeout = os.fspath(path), folders, timeout
-        self.report = integrity.check(self._path, folders=folders)
+        self._path, self._copies, self._timeout = os.fspath(path), copies, timeout
+        self.report = report.check(self._path, copies=copies)
         self.chosen_digest = ""
 
     def compose(self) -> ComposeResult:
@@ -174,7 +172,7 @@ class Browser(App[None]):
             with (
                 warnings.catch_warnings(record=True) as met,
                 recovery.prepared_rollback(
-                    self._path, to, folders=self._folders, timeout=self._timeout
+                    self._path, to, copies=self._copies, timeout=self._timeout
                 ) as prepared,
             ):
                 warnings.simplefilter("always", errors.RedundancyWarning)
@@ -196,7 +194,7 @@ class Browser(App[None]):
         self.notify(f"Committed as generation {number}; roll back again to undo it.")
 
     def _check(self) -> None:
-        self.report = integrity.check(self._path, folders=self._folders)
+        self.report = report.check(self._path, copies=self._copies)
         self._fill()
 
     def _fill(self) -> None:
@@ -228,7 +226,7 @@ class Browser(App[None]):
 
     @work(thread=True, exclusive=True)
     def _read(self, older: Generation | None, generation: Generation) -> None:
-        """Read and compare in a thread, so that the keys go on working; show it if still wanted."""
+        """Read and compare in a thread, so that the keys go on working meanwhile."""
         held = _held(generation)
         changed = (
             _changes(older, generation)
@@ -239,25 +237,28 @@ class Browser(App[None]):
             self.call_from_thread(self._put, generation.digest, changed, held)
 
     def _put(self, digest: str, changed: Text, held: Text) -> None:
-        if digest == self.chosen_digest:  # the cursor may be elsewhere by now
+        if digest == self.chosen_digest:  # otherwise the cursor has moved on
             self.query_one("#changed", Static).update(changed)
             self.query_one("#held", Static).update(held)
 
-    def _tell(self, met: Warning | Exception | str) -> None:
-        severity: SeverityLevel = "warning" if isinstance(met, Warning) else "error"
-        self.notify(render.plain(str(met)), severity=severity, markup=False, timeout=10)
+    def _tell(self, met: Exception | str) -> None:
+        if isinstance(met, Warning | str):
+            self.notify(plain(str(met)), severity="warning", markup=False, timeout=10)
+        else:
+            self.notify(render.failure(met), severity="error", markup=False, timeout=10)
 
 
-def run(path: str, folders: Folders | None = None, timeout: float = 0.0) -> None:
-    """Browse the store at `path`; raises what `check` raises before the screen is taken."""
-    Browser(path, folders, timeout).run()
+def run(path: str, copies: Copies | None = None, timeout: float = 0.0) -> None:
+    """Browse the store at `path`; raise what `check` raises, before the screen changes."""
+    Browser(path, copies, timeout).run()
 
 
-def _head(report: Report) -> Text:
-    state = Text.assemble((str(report.state), f"bold {COLOURS[report.state]}"), "  ", report.status)
-    lines = [(" store", Text(render.plain(report.path), style="bold")), (" state", state)]
-    if report.action:
-        lines.append(("action", Text(render.plain(report.action), style="italic")))
+def _head(checked: Report) -> Text:
+    colour = f"bold {COLOURS[checked.state]}"
+    state = Text.assemble((str(checked.state), colour), "  ", checked.status)
+    lines = [(" store", Text(plain(checked.path), style="bold")), (" state", state)]
+    if checked.action:
+        lines.append(("action", Text(plain(checked.action), style="italic")))
     return Text("\n").join(Text.assemble((f"{label}: ", "dim"), text) for label, text in lines)
 
 
@@ -269,7 +270,7 @@ def _changes(old: Generation, new: Generation) -> Text:
     try:
         before, after = _decoded(old), _decoded(new)
     except errors.RedundictError as error:
-        return Text(render.plain(str(error)), style="red")
+        return Text(render.failure(error), style="red")
     if before is None or after is None:
         return Text(UNREADABLE, style="dim")
     styles = {"+": "green", "-": "red"}
@@ -280,14 +281,14 @@ def _changes(old: Generation, new: Generation) -> Text:
 
 
 def _held(generation: Generation) -> Text:
-    if serializers.by_trailer_name(generation.format) is None:
+    if not loading.is_safe(generation.format):
         facts = f"{generation.length:,} bytes of {generation.format}, written "
         facts += f"{render.local(generation.written)}\nsha256 {generation.digest}\n\n"
         return Text(facts + UNREADABLE)
     try:
         lines = render.payload(_payload(generation), generation.format).splitlines()
     except errors.RedundictError as error:
-        return Text(render.plain(str(error)), style="red")
+        return Text(render.failure(error), style="red")
     return _bounded(map(_cut, lines[:LINES]), len(lines) - LINES)
 
 
@@ -306,16 +307,14 @@ def _cut(line: str) -> Text:
 
 
 def _decoded(generation: Generation) -> dict[object, object] | None:
-    format = serializers.by_trailer_name(generation.format)
-    return format.decode(_payload(generation)) if format else None
+    safe = loading.is_safe(generation.format)
+    return loading.decode_safely(_payload(generation), generation.format) if safe else None
 
 
 def _payload(generation: Generation) -> bytes:
-    """Return what the very slots hold that the report found it in: numbers may be ambiguous."""
+    """Return the payload from the slots in which the report found it: a number may be ambiguous."""
     for slot in generation.slots:
         _, verified = survey.verify(slot)
         if verified and verified.trailer.digest == generation.digest:
             return verified.payload
-    raise errors.NotFoundError(
-        "it is no longer there", path=generation.slots[0].path, action="press c to check again"
-    )
+    raise errors.generation_gone(generation.slots[0].path, generation.number)

@@ -1,6 +1,6 @@
-"""What each command does: calls the library, prints what `render` or `records` makes of it.
+"""What each command does: it calls the library and prints what `render` or `records` returns.
 
-Each function takes the parsed arguments and returns an exit code; its docstring is the command's
+Each function takes the parsed arguments and returns an exit code. The docstring of a command is its
 help. Decides nothing about data.
 """
 
@@ -15,17 +15,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from redundict import errors, mapping, recovery
-from redundict import loading as decoding
-from redundict import report as integrity
-from redundict.engine import files as durable
-from redundict.engine import newest as loading
-from redundict.engine import slots, survey
-from redundict.engine.layout import COPIES, KEEP, Layout
+from redundict import errors, loading, mapping, recovery, report
+from redundict.engine import files, newest, slots, survey
+from redundict.engine.layout import Layout, command_line
 from redundict.engine.newest import Loaded
-from redundict.formats import resolve as serializers
 
 from . import differences, exits, importing, progress, records, render, sweep
+from .differences import plain
 from .exits import OF_STATE, Exit
 
 
@@ -39,31 +35,29 @@ def check(args: argparse.Namespace) -> Exit:
 
 
 def _check_once(args: argparse.Namespace) -> Exit:
-    how = sweep.How(args.folder, args.cold)
-    worst, counts, shown = Exit.OK, dict.fromkeys(Exit, 0), 0
+    how = sweep.How(args.copies, args.cold)
+    counts, shown = dict.fromkeys(Exit, 0), 0
 
     def total() -> int:
-        return sum(sweep.size(path, how.folders) for path in sweep.find(args.path, how.folders))
+        return sum(sweep.size(path, how.copies) for path in sweep.find(args.path, how.copies))
 
     with progress.bar(total) as bar:
-        for found in sweep.check_all(sweep.find(args.path, how.folders), how):
-            bar.advance(sweep.size(found.path, how.folders))
-            code = OF_STATE[found.report.state] if found.report else Exit.FAILED
-            if found.error:
-                code = exits.of_error(found.error)
+        for checked in sweep.check_all(sweep.find(args.path, how.copies), how):
+            bar.advance(sweep.size(checked.path, how.copies))
+            code = checked.exit
             counts[code] += 1
-            worst = exits.worst([worst, code])
             if args.quiet and code is Exit.OK:
                 continue
-            if (sys.stderr if found.error and not args.json else sys.stdout).isatty():
+            failed = isinstance(checked.result, errors.RedundictError)
+            stream = sys.stderr if failed and not args.json else sys.stdout
+            if stream.isatty():
                 bar.hide()
             if args.json:
-                _print_json(records.checked(found))
-            elif found.error:
-                print(f"redundict: {render.plain(str(found.error))}", file=sys.stderr)
-            elif found.report:
-                print("\n" * (shown > 0) + render.report(found.report))
+                _print_json(records.checked(checked))
+            else:
+                print("\n" * (shown > 0) + render.checked(checked), file=stream)
                 shown += 1
+    worst = exits.worst(code for code, count in counts.items() if count)
     if sum(counts.values()) > 1 and not args.json and not (args.quiet and worst is Exit.OK):
         print("\n" * (shown > 0) + render.counted(counts))
     return worst
@@ -71,32 +65,29 @@ def _check_once(args: argparse.Namespace) -> Exit:
 
 def log(args: argparse.Namespace) -> Exit:
     """List the generations that load, newest first, and what each changed."""
-    report = integrity.check(args.path, folders=args.folder)
-    numbers = [generation.number for generation in report.generations]
-    states = ((number, _decoded(loading.load(_layout(args), number))) for number in numbers)
+    checked = report.check(args.path, copies=args.copies)
+    numbers = [generation.number for generation in checked.generations]
+    states = ((number, _state(_found(args, number))) for number in numbers)
     changes = {
         number: differences.summary(before, state)
         for (number, state), (_, before) in itertools.pairwise(states)
         if state is not None and before is not None
     }
     if args.json:
-        _print_json(records.log(report, changes))
+        _print_json(records.log(checked, changes))
     else:
-        print(render.log(report, changes))
-    return OF_STATE[report.state]
+        print(render.log(checked, changes))
+    return OF_STATE[checked.state]
 
 
 def diff(args: argparse.Namespace) -> Exit:
     """Show what changed between two generations, by path."""
-    layout = _layout(args)
-    newest = loading.load(layout, args.new)
-    if newest.survivor is None:
-        raise integrity.not_found(layout.path)
-    number = loading.previous(layout, newest.generation) if args.old is None else args.old
-    old, new = _state(loading.load(layout, number)), _state(newest)
-    changes = differences.differences(old, new)
+    new = _found(args, args.new)
+    number = newest.previous(new.layout, new.generation) if args.old is None else args.old
+    old = _found(args, number)
+    changes = differences.differences(loading.decoded_unasked(old), loading.decoded_unasked(new))
     if args.json:
-        _print_json(records.diff(layout.path, number, newest.generation, changes))
+        _print_json(records.diff(new.layout.path, number, new.generation, changes))
     else:
         for change in changes:
             print(differences.line(change))
@@ -105,49 +96,39 @@ def diff(args: argparse.Namespace) -> Exit:
 
 def show(args: argparse.Namespace) -> Exit:
     """Show a generation; into a pipe or a file, its payload byte for byte."""
-    loaded = _loaded(args)
+    found = _found(args, args.generation)
     if sys.stdout.isatty():
-        print(render.payload(loaded.payload, loaded.format))
+        print(render.payload(found.payload, found.format))
     else:
-        sys.stdout.buffer.write(loaded.payload)
-    return _met(loaded, args)
+        sys.stdout.buffer.write(found.payload)
+    return _warned(found, args)
 
 
 def export(args: argparse.Namespace) -> Exit:
     """Write a generation's payload to FILE, durably."""
-    loaded, file = _loaded(args), os.path.abspath(args.file)
-    refused = _why_not_to(file, loaded.layout, force=args.force)
-    if refused:
-        raise errors.StorageError(
-            f"{file} {refused[0]}",
-            path=loaded.layout.path,
-            safe="nothing was written",
-            action=refused[1],
-        )
-    with errors.typed(
-        f"{file} cannot be written",
-        path=loaded.layout.path,
-        safe="what was there is as it was",
-        action="look at the folder's permissions and free space",
-    ):
-        durable.overwrite(file, loaded.payload, afresh=True)
-    print(
-        f"Generation {loaded.generation}, {len(loaded.payload)} bytes, is in {render.plain(file)}."
-    )
-    return _met(loaded, args)
+    found, file = _found(args, args.generation), os.path.abspath(args.file)
+    path = found.layout.path
+    if why := _why_not_to(file, found.layout, force=args.force):
+        raise errors.export_refused(path, file, *why)
+    try:
+        files.overwrite(file, found.payload, afresh=True)
+    except OSError as error:
+        raise errors.export_failed(error, path, file) from error
+    size = len(found.payload)
+    print(f"Generation {found.generation}, {size} bytes, is in {plain(file)}.")
+    return _warned(found, args)
 
 
 def _why_not_to(file: str, layout: Layout, *, force: bool) -> tuple[str, str] | None:
     """Return why nothing may be exported to a file, and what to do; None if it may."""
-    if not os.path.isdir(os.path.dirname(file)):
+    folder, name = os.path.split(file)
+    if not os.path.isdir(folder):
         return "is in no folder that exists", "name another file, or make the folder"
-    if os.path.dirname(file) in layout.folders and (
-        layout.parse(os.path.basename(file)) or file == layout.lock_path
-    ):
+    if folder in layout.folders and (layout.parse(name) or file == layout.lock_path):
         return "belongs to the store itself", "name another file"
-    if durable.exists(file) and (os.path.islink(file) or not os.path.isfile(file)):
+    if os.path.islink(file) or (files.exists(file) and not os.path.isfile(file)):
         return "is there already, and is no plain file", "name another file"
-    if durable.exists(file) and not force:
+    if files.exists(file) and not force:
         return "is there already", "name another file, or add --force"
     return None
 
@@ -157,22 +138,23 @@ def browse(args: argparse.Namespace) -> Exit:
     try:
         from . import browse as browser  # noqa: PLC0415 - an extra, and slow to import
     except ModuleNotFoundError as error:
-        raise ValueError(f"browse needs {error.name}: pip install 'redundict[tui]'") from error
-    browser.run(args.path, args.folder, args.timeout)
+        install = command_line("pip", "install", "redundict[tui]")
+        raise errors.extra_missing("browse", str(error.name), install) from error
+    browser.run(args.path, args.copies, args.timeout)
     return Exit.OK
 
 
 def rollback(args: argparse.Namespace) -> Exit:
     """Commit an older generation again, as a new one; undo it with another rollback."""
     with recovery.prepared_rollback(
-        args.path, args.to, folders=args.folder, timeout=args.timeout
+        args.path, args.to, copies=args.copies, timeout=args.timeout
     ) as prepared:
-        newest, target = _decoded(prepared.newest), _decoded(prepared.target)
+        before, after = _state(prepared.newest), _state(prepared.target)
         print(f"From generation {prepared.newest.generation} to {prepared.target.generation}:")
-        if newest is None or target is None:
-            print("  (what changes is not shown: it would have to be unpickled)")
+        if before is None or after is None:
+            print("  (the changes are not shown: to decode this format may run code)")
         else:
-            lines = map(differences.line, differences.differences(newest, target))
+            lines = map(differences.line, differences.differences(before, after))
             print("\n".join(f"  {line}" for line in lines) or "  (both hold the same)")
         if args.dry_run:
             print("Nothing was changed.")
@@ -181,21 +163,21 @@ def rollback(args: argparse.Namespace) -> Exit:
             return Exit.INTERRUPTED
         number = prepared.do()
     print(f"Committed as generation {number}. The generation before it is still there;")
-    print(f"to undo this: {_layout(args).command('rollback')}")
+    print(f"to undo this: {prepared.newest.layout.command('rollback')}")
     return Exit.OK
 
 
 def repair(args: argparse.Namespace) -> Exit:
     """Rewrite damaged and missing slots from copies that verify; put aside what they held."""
     with recovery.prepared_repair(
-        args.path, prefer=args.prefer, folders=args.folder, timeout=args.timeout
+        args.path, prefer=args.prefer, copies=args.copies, timeout=args.timeout
     ) as prepared:
         if not args.dry_run:
             done = prepared.do()
             print(render.repaired(done))
             return OF_STATE[done.report.state]
         print(render.plan(prepared))
-    return OF_STATE[integrity.check(args.path, folders=args.folder).state]
+    return OF_STATE[report.check(args.path, copies=args.copies).state]
 
 
 def import_file(args: argparse.Namespace) -> Exit:
@@ -207,15 +189,15 @@ def import_file(args: argparse.Namespace) -> Exit:
         allow_pickle=args.allow_pickle,
         table=args.table,
     )
-    layout, found = survey.discover(args.path, args.folder)
-    for newest in slots.by_claim(found)[:1]:
-        if newest.trailer and newest.trailer.format != args.format:
-            decoding.refuse_format(layout, newest, args.format)
+    layout, found = survey.discover(args.path, args.copies)
+    survivor = next(iter(slots.by_claim(found)), None)
+    if survivor and survivor.trailer and survivor.trailer.format != args.format:
+        raise errors.wrong_format(layout.path, survivor.trailer.format, args.format)
     with mapping.RedunDict(
         args.path,
         "n",
         format=args.format,
-        copies=args.folder or layout.copies,
+        copies=args.copies or layout.copies,
         keep=layout.keep,
         history=layout.history,
         timeout=args.timeout,
@@ -223,8 +205,8 @@ def import_file(args: argparse.Namespace) -> Exit:
         store.update(source.state)
         number = store.sync()
     print(
-        f"Generation {number} of {render.plain(store.path)} holds {len(source.state)} items "
-        f"from {render.plain(args.file)} ({source.kind})."
+        f"Generation {number} of {plain(store.path)} holds {len(source.state)} items "
+        f"from {plain(args.file)} ({source.kind})."
     )
     return Exit.OK
 
@@ -237,43 +219,27 @@ def demo(args: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def _layout(args: argparse.Namespace) -> Layout:
-    return Layout.of(args.path, args.folder or COPIES, KEEP)
+def _found(args: argparse.Namespace, generation: int | None) -> Loaded:
+    """Return the newest generation, or the one that is named; raise if there is no store."""
+    found = newest.load(Layout.assumed(args.path, args.copies), generation)
+    if found.survivor is None:
+        raise report.not_found(found.layout.path)
+    return found
 
 
-def _loaded(args: argparse.Namespace) -> Loaded:
-    loaded = loading.load(_layout(args), args.generation)
-    if loaded.survivor is None:
-        raise integrity.not_found(os.path.abspath(args.path))
-    return loaded
+def _state(found: Loaded) -> dict[Any, Any] | None:
+    """Return the state that was loaded; None if decoding it may run code."""
+    with loading.located(found):
+        return loading.decode_safely(found.payload, found.format)
 
 
-def _met(loaded: Loaded, args: argparse.Namespace) -> Exit:
-    """Warn of what was wrong with the newest generation, and return its exit code."""
-    met = integrity.recovery_of(loaded) if args.generation is None else None
+def _warned(found: Loaded, args: argparse.Namespace) -> Exit:
+    """Warn of what is wrong with the newest generation; return the exit code that fits."""
+    met = report.recovery_of(found) if args.generation is None else None
     if met is None:
         return Exit.OK
     errors.warn(str(met))
     return OF_STATE[met.state]
-
-
-def _decoded(loaded: Loaded) -> dict[Any, Any] | None:
-    """Return the state, None if that would take more than a format that is safe to decode."""
-    format = serializers.by_trailer_name(loaded.format)
-    return format.decode(loaded.payload) if format else None
-
-
-def _state(loaded: Loaded) -> dict[Any, Any]:
-    state = _decoded(loaded)
-    if state is None:
-        raise errors.FormatError(
-            f"generation {loaded.generation} is stored as {loaded.format}",
-            path=loaded.layout.path,
-            generation=loaded.generation,
-            safe="nothing was decoded",
-            action="load it in Python, if you trust who wrote it",
-        )
-    return state
 
 
 def _agreed(args: argparse.Namespace, question: str) -> bool:

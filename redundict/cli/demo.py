@@ -1,4 +1,4 @@
-"""The main job, shown on real data in a temporary folder, and what happens on disk meanwhile."""
+"""The main job, shown on real data in a temporary folder, with what happens on disk meanwhile."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
-from redundict import loading as decoding
-from redundict import mapping, recovery
-from redundict import report as integrity
+from redundict import errors, loading, mapping, recovery, report
 from redundict.engine.trailer import DIGEST_BYTES
-from redundict.formats import strict_json as plainjson
+from redundict.formats.resolve import resolve
 
 from . import render
 
@@ -26,58 +24,69 @@ def run(file: str | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="redundict-demo-") as folder:
         path = os.path.join(folder, "state.json")
         print(f"The data: {source}, {len(data)} entries. The store: {path}")
+        _commit(path, data)
+        _lose_a_copy(path)
+        _lose_a_generation(path)
+        _undo_a_mistake(path)
 
-        _step("Commit three generations of it. Each goes to one slot of copy A and one of copy B.")
-        with mapping.RedunDict(path) as state, _shown(folder):
-            state["data"], state["window"] = data, {"width": 640, "height": 480}
-            state.sync()
-            state["window"]["width"] = 800
-            state.sync()
-            state["window"]["width"] = 1024
-            number = state.sync()
-            print(f"sync() returned {number}; of the two generations kept, it replaced the older")
-        _digest(os.path.join(folder, "state.json.a0"))
 
-        _step("Tear the newest slot of copy A, as a power cut in the middle of a write does.")
-        with _shown(folder), open(f"{path}.a0", "r+b") as slot:
-            slot.truncate(os.path.getsize(slot.name) // 2)
-        _long_ago(folder)
-        print(render.report(integrity.check(path)))
+def _commit(path: str, data: dict[str, Any]) -> None:
+    _step("Commit three generations of it. Each goes to one slot of copy A and one of copy B.")
+    with mapping.RedunDict(path, keep=2) as state, _shown(path):
+        state["data"], state["window"] = data, {"width": 640, "height": 480}
+        state.sync()
+        state["window"]["width"] = 800
+        state.sync()
+        state["window"]["width"] = 1024
+        number = state.sync()
+        print(f"sync() returned {number}; of the two generations kept, it replaced the older")
+    _digest(f"{path}.a0")
 
-        _step(
-            "Open it as a program would: the newest generation loads from copy B, copy A is healed."
-        )
-        with mapping.RedunDict(path) as state, _shown(folder):
-            print(f"state.generation = {state.generation}, width = {state['window']['width']}")
-            print(f"state.recovery: {state.recovery}")
 
-        _step("Destroy both copies of the newest generation: the one before it loads, and says so.")
-        with _shown(folder):
-            for copy in "ab":
-                with open(f"{path}.{copy}0", "r+b") as slot:
-                    slot.write(b"\0" * os.path.getsize(f"{path}.{copy}0"))
-        _long_ago(folder)
-        print(render.report(integrity.check(path)))
+def _lose_a_copy(path: str) -> None:
+    _step("Tear the newest slot of copy A, as a power cut in the middle of a write does.")
+    with _shown(path), open(f"{path}.a0", "r+b") as slot:
+        slot.truncate(os.path.getsize(slot.name) // 2)
+    _long_ago(path)
+    print(render.report(report.check(path)))
 
-        _step("Repair: what was damaged is put aside, what loads is committed again.")
-        with _shown(folder):
-            print(render.repaired(recovery.repair(path)))
+    _step("Open it as a program would: the newest generation loads from copy B, copy A is healed.")
+    with mapping.RedunDict(path, keep=2) as state, _shown(path):
+        print(f"state.generation = {state.generation}, width = {state['window']['width']}")
+        print(f"state.recovery: {state.recovery}")
 
-        _step(
-            "Change something by mistake, then roll back: the old content becomes a new generation."
-        )
-        with mapping.RedunDict(path) as state:
-            del state["data"]
-        with _shown(folder):
-            number = recovery.rollback(path)
-        print(f"generation {number} has {len(decoding.load(path)['data'])} entries again")
-        print(render.log(integrity.check(path), {}))
+
+def _lose_a_generation(path: str) -> None:
+    _step("Destroy both copies of the newest generation: the one before it loads, and says so.")
+    with _shown(path):
+        for copy in "ab":
+            with open(f"{path}.{copy}0", "r+b") as slot:
+                slot.write(b"\0" * os.path.getsize(slot.name))
+    _long_ago(path)
+    print(render.report(report.check(path)))
+
+    _step("Repair: damaged slots are put aside, the generation that loads is committed again.")
+    with _shown(path):
+        print(render.repaired(recovery.repair(path)))
+
+
+def _undo_a_mistake(path: str) -> None:
+    _step("Delete something by mistake, then roll back: the old content is a new generation.")
+    with mapping.RedunDict(path, keep=2) as state:
+        del state["data"]
+    with _shown(path):
+        number = recovery.rollback(path)
+    print(f"generation {number} has {len(loading.load(path)['data'])} entries again")
+    print(render.log(report.check(path), {}))
 
 
 def _data(file: str | None) -> tuple[dict[str, Any], str]:
     if file is not None:
-        with open(file, "rb") as opened:
-            return plainjson.JsonFormat().decode(opened.read()), file
+        try:
+            with loading.completed(path=file), open(file, "rb") as opened:
+                return resolve("json").decode(opened.read()), file
+        except OSError as error:
+            raise errors.unreadable(error, file) from error
     packages: dict[str, Any] = {}
     for package in metadata.distributions():
         described = package.metadata.json if package.metadata else {}
@@ -85,8 +94,9 @@ def _data(file: str | None) -> tuple[dict[str, Any], str]:
     return packages, "the metadata of the Python packages installed here"
 
 
-def _long_ago(folder: str) -> None:
-    """Age the files: what changed within the last second is taken for a writer at work."""
+def _long_ago(path: str) -> None:
+    """Age the files, since a change within the last second is taken for a writer at work."""
+    folder = os.path.dirname(path)
     for name in os.listdir(folder):
         os.utime(os.path.join(folder, name), (0, 0))
 
@@ -96,11 +106,11 @@ def _step(text: str) -> None:
 
 
 @contextmanager
-def _shown(folder: str) -> Iterator[None]:
-    """Print what the files in the folder became meanwhile."""
-    before = _files(folder)
+def _shown(path: str) -> Iterator[None]:
+    """Print how the files of the store change meanwhile."""
+    before = _files(path)
     yield
-    after = _files(folder)
+    after = _files(path)
     for name in sorted(before | after):
         if name not in before:
             print(f"    on disk: {name} created, {after[name][0]} bytes")
@@ -110,8 +120,8 @@ def _shown(folder: str) -> Iterator[None]:
             print(f"    on disk: {name} overwritten, {before[name][0]} -> {after[name][0]} bytes")
 
 
-def _files(folder: str) -> dict[str, tuple[int, str]]:
-    found = {}
+def _files(path: str) -> dict[str, tuple[int, str]]:
+    folder, found = os.path.dirname(path), {}
     for name in os.listdir(folder):
         with open(os.path.join(folder, name), "rb") as file:
             content = file.read()

@@ -1,9 +1,9 @@
-"""What changed between two states, by path. Pure: plain Python values in, changes and text out.
+"""What changed between two states, by path. Pure: takes plain Python values, returns changes.
 
-`differences` walks nested dicts and lists and yields a `Change` for each item that was added,
-removed or changed, in the order in which they stand. Two values are the same if they are of one
-type and equal, so that ``1``, ``True`` and ``1.0`` differ. Text for a terminal is escaped and cut
-to a bounded length here. Knows no stores.
+`differences` walks nested dicts and lists. It yields a `Change` for each item that was added,
+removed or changed, in the order of the items. Two values are the same if they have the same type
+and are equal, so ``1``, ``True`` and ``1.0`` differ. Values become text for a terminal here, too:
+escaped by `plain` and of bounded length. Knows no stores.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ Path = tuple[Key, ...]
 Pair = tuple[Key, Any, Any]  #: A key, what was there and what is.
 
 _PLAIN_KEY: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
-_SHOWN: Final = 60  #: Characters of a value in a line.
-_SHOWN_PATH: Final = 120  #: Characters of a path.
-_ALIGNED: Final = 500  #: Items of a list, between what is the same, that are aligned.
-_JSON_DEPTH: Final = 200  #: Levels of a value given as JSON; below, as text.
-_JSON_BITS: Final = 14_000  #: Bits of a number given as JSON; Python does not write longer ones.
+_SHOWN: Final = 60  #: The longest text of a value in a line, in characters.
+_SHOWN_PATH: Final = 120  #: The longest text of a path, in characters.
+_ALIGNED: Final = 500  #: The most items of a list that are aligned. Alignment takes quadratic time.
+_JSON_DEPTH: Final = (
+    200  #: The deepest level of a value that is given as JSON; deeper ones as text.
+)
+_JSON_BITS: Final = (
+    14_000  #: The longest number that is given as JSON; Python writes no longer one.
+)
 _ABSENT: Final[Any] = object()
 _END: Final = (_ABSENT, None, None)
 
 
 class Kind(StrEnum):
-    """What became of an item."""
+    """What happened to an item."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -44,7 +48,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One item that is not as it was; an item of a list is named by where it is, or was."""
+    """One item that changed; of a list, named by its new index, or by the old one if removed."""
 
     path: Path
     kind: Kind
@@ -54,13 +58,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A place in a list, to tell it from the key of a dict."""
+    """A place in a list. A dict may have the same number as a key."""
 
     at: int
 
 
 def differences(old: Any, new: Any) -> Iterator[Change]:
-    """Yield what has to be done to `old` to make it `new`; nothing if they are the same.
+    """Yield the changes that turn `old` into `new`; nothing if they are the same.
 
     >>> for change in differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 5}, "d": [3]}):
     ...     print(line(change))
@@ -68,9 +72,9 @@ def differences(old: Any, new: Any) -> Iterator[Change]:
     - c: 2
     + d: [3]
     """
-    # A stack of iterators, not of calls: a state may be nested deeper than Python recurses. What a
-    # pickle holds may contain itself, or one thing in many places: a pair that is being compared,
-    # or was found to be the same, is not walked again.
+    # The stack holds iterators, because a state may be nested deeper than Python can call. A state
+    # from a pickle may contain itself, or one object in many places. So a pair of objects is not
+    # walked again while it is being compared, or after it was found to be the same.
     path: list[Key] = []
     walked: set[tuple[int, int]] = set()
     pairs: list[tuple[tuple[int, int], int]] = []
@@ -111,7 +115,7 @@ def line(change: Change) -> str:
 
 
 def shown_path(path: Path) -> str:
-    """Return a path as it would be typed, with a dot before a key that is a plain word.
+    """Return a path as a programmer would type it, with a dot before a key that is a plain word.
 
     >>> shown_path(("chat", "recent", Index(0), "odd key", 7))
     "chat.recent[0]['odd key'][7]"
@@ -124,7 +128,7 @@ def shown_path(path: Path) -> str:
             text += f".{_cut(key)}" if text else _cut(key)
         else:
             text += f"[{shown(key)}]"
-    if len(text) > _SHOWN_PATH:  # of a deep one, where it begins and where it ends
+    if len(text) > _SHOWN_PATH:  # show where it begins and where it ends
         text = f"{text[: _SHOWN_PATH // 2]}...{text[3 - _SHOWN_PATH // 2 :]}"
     return text or "the state"
 
@@ -147,7 +151,7 @@ def shown(value: Any) -> str:
 
 
 def as_json(change: Change) -> dict[str, Any]:
-    """Return a change as plain JSON values; what JSON cannot hold is given as its text."""
+    """Return a change as plain JSON values. A value that JSON cannot hold is given as its text."""
     facts: dict[str, Any] = {
         "path": [key.at if isinstance(key, Index) else _jsonable(key) for key in change.path],
         "shown": shown_path(change.path),
@@ -161,7 +165,7 @@ def as_json(change: Change) -> dict[str, Any]:
 
 
 def summary(old: dict[Any, Any], new: dict[Any, Any]) -> str:
-    """Return how many keys were added, removed and changed, at the top: ``+1 -2 ~3``."""
+    """Return how many keys of the top level were added, removed and changed: ``+1 -2 ~3``."""
     added = removed = changed = 0
     for _, was, now in _in_dicts(old, new):
         if was is _ABSENT:
@@ -183,7 +187,7 @@ def _change(path: Path, old: Any, new: Any) -> Change:
 
 
 def _inside(old: Any, new: Any) -> Iterator[Pair] | None:
-    """Return what to compare within two dicts or two lists, None if they are neither."""
+    """Return the pairs to compare in two dicts or two lists; None if the values are neither."""
     if type(old) is type(new) and isinstance(old, dict):
         return _in_dicts(old, new)
     if type(old) is type(new) and isinstance(old, list | tuple):
@@ -213,7 +217,7 @@ def _in_lists(old: Sequence[Any], new: Sequence[Any]) -> Iterator[Pair]:
 
 
 def _stretches(old: Sequence[Any], new: Sequence[Any]) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the stretches of two lists that stand for each other, be they the same or not."""
+    """Yield the stretches of two lists that correspond, whether they are the same or not."""
     shorter, low, back = min(len(old), len(new)), 0, 0
     while low < shorter and _looks(old[low]) == _looks(new[low]):
         low += 1
@@ -225,14 +229,14 @@ def _stretches(old: Sequence[Any], new: Sequence[Any]) -> Iterator[tuple[int, in
         yield low, high, low, end
     else:
         was, now = list(map(_looks, old[low:high])), list(map(_looks, new[low:end]))
-        # Without "junk": an item that is there often is as good as any other.
+        # Without the heuristic for "junk", which ignores items that occur often.
         for _, a, b, c, d in SequenceMatcher(None, was, now, autojunk=False).get_opcodes():
             yield low + a, low + b, low + c, low + d
     yield high, len(old), end, len(new)
 
 
 class _Looks(reprlib.Repr):
-    """A text of bounded length, at a bounded cost."""
+    """Makes a text of bounded length, at a bounded cost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -244,12 +248,12 @@ _LOOKS: Final = _Looks()
 
 
 def _looks(item: Any) -> object:
-    """Return what is the same for items that are; others may share it, so that it only aligns."""
+    """Return something that is equal for equal items. Other items may share it: it only aligns."""
     if type(item) in (str, int, bool, NoneType):
         return type(item), item
     try:
         return type(item), _LOOKS.repr(item)
-    except Exception:  # noqa: BLE001 - an object of a pickle may show itself in any way
+    except Exception:  # noqa: BLE001 - the repr of a pickled object may raise anything
         return type(item)
 
 
@@ -261,9 +265,9 @@ def _is_same(old: Any, new: Any) -> bool:
     if isinstance(old, set | frozenset):
         return {(type(item), item) for item in old} == {(type(item), item) for item in new}
     for same in (operator.eq, lambda one, other: repr(one) == repr(other)):
-        with contextlib.suppress(Exception):  # an object of a pickle may do so in any way
+        with contextlib.suppress(Exception):  # what a pickled object defines may raise anything
             return bool(same(old, new))
-    return False  # what cannot be told to be the same is not
+    return False  # two values that cannot be compared count as changed
 
 
 def _listed(opening: str, parts: Iterator[str], closing: str) -> str:
@@ -278,7 +282,7 @@ def _listed(opening: str, parts: Iterator[str], closing: str) -> str:
 
 
 def _brief(value: Any) -> str:
-    """Return a value as a text, a container as how many items it has."""
+    """Return a value as text; of a container, return only how many items it has."""
     if isinstance(value, dict | list | tuple | set | frozenset) and value:
         count = f"{len(value)} item{'s' if len(value) > 1 else ''}"
         if isinstance(value, tuple):
@@ -286,15 +290,25 @@ def _brief(value: Any) -> str:
         return f"{{{count}}}" if isinstance(value, dict) else f"[{count}]"
     if isinstance(value, str | bytes | bytearray):
         value = value[: _SHOWN + 1]
-    return _cut(_printable(value, _SHOWN + 1))
+    return _cut(_repr(value, _SHOWN + 1))
 
 
-def _printable(value: Any, limit: int | None = None) -> str:
+def _repr(value: Any, limit: int) -> str:
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - likewise; and an int may have too many digits to show
         text = f"<{type(value).__name__}>"
-    text = text[:limit]
+    return plain(text[:limit])
+
+
+def plain(text: str) -> str:
+    r"""Return text that is safe for a terminal: what cannot be printed is written as its escape.
+
+    >>> print(plain("line\nfeed"))
+    line\nfeed
+    """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -303,7 +317,7 @@ def _cut(text: str) -> str:
 
 
 def _jsonable(value: Any, depth: int = 0) -> Any:
-    """Return a value if JSON holds it as it is, else its text, marked as one."""
+    """Return a value that JSON can hold as it is; of any other, its text, marked as such."""
     if value is None or type(value) in (str, bool):
         return value
     if type(value) is int and value.bit_length() <= _JSON_BITS:
@@ -314,4 +328,4 @@ def _jsonable(value: Any, depth: int = 0) -> Any:
         return [_jsonable(item, depth + 1) for item in value]
     if type(value) is dict and depth < _JSON_DEPTH and all(type(key) is str for key in value):
         return {key: _jsonable(item, depth + 1) for key, item in value.items()}
-    return {"repr": _printable(value, 1000)}
+    return {"repr": _repr(value, 1000)}

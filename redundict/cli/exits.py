@@ -1,4 +1,4 @@
-"""The one table of exit codes, of the command line and of the scripts; every help shows it."""
+"""The one table of exit codes, for the command line and the scripts. Every help shows it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from redundict.engine.slots import StoreState
 
 
 class Exit(IntEnum):
-    """The exit codes, the least bad first: of several paths, the worst one counts."""
+    """The exit codes, the least bad first. Of several paths, the worst one counts."""
 
     meaning: str
 
     def __new__(cls, code: int, meaning: str) -> Self:
-        """Make a member that is its code."""
+        """Make a member that equals its code."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
@@ -25,10 +25,11 @@ class Exit(IntEnum):
     OK = 0, "healthy, or done"
     DEGRADED = 1, "degraded: the newest generation loads, some redundancy is gone"
     ROLLED_BACK = 3, "the newest generation is lost, an older one loads"
+    DIVERGED = 6, "diverged: the copies hold different states, nothing was overwritten"
     NO_STORE = 10, "there is no store"
     LOCKED = 11, "another writer has the store open"
     NEWER = 12, "written by a newer redundict"
-    FAILED = 5, "the operation failed (I/O, permission, format)"
+    FAILED = 5, "the operation failed (I/O, permission, format, no such generation)"
     LOST = 4, "nothing loads"
     USAGE = 2, "wrong usage"
     INTERRUPTED = 130, "interrupted"
@@ -40,22 +41,21 @@ OF_STATE: Final = {
     StoreState.ROLLED_BACK: Exit.ROLLED_BACK,
     StoreState.LOST: Exit.LOST,
 }
-#: The first class that an error is an instance of.
-OF_ERROR: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
-    (errors.NotFoundError, Exit.NO_STORE),
-    (errors.LockedError, Exit.LOCKED),
-    (errors.NewerVersionError, Exit.NEWER),
-    (errors.LostError, Exit.LOST),
-    (errors.RedundictError, Exit.FAILED),
-    (OSError, Exit.FAILED),
-    (ValueError, Exit.USAGE),  # an argument that the library refuses
-)
-ERRORS: Final = tuple(kind for kind, _ in OF_ERROR)
+_OF_ERROR: Final = {
+    errors.LockedError: Exit.LOCKED,
+    errors.NewerVersionError: Exit.NEWER,
+    errors.DivergedError: Exit.DIVERGED,
+    errors.LostError: Exit.LOST,
+}
+#: Reasons of a `NotFoundError` that concern something in a store, or a file that is not one.
+_NOT_THE_STORE: Final = ("no-generation", "no-file")
 
 
 def of_error(error: BaseException) -> Exit:
-    """Return the exit code of one of `ERRORS`."""
-    return next(code for kind, code in OF_ERROR if isinstance(error, kind))
+    """Return the exit code of an error that ended a command."""
+    if isinstance(error, errors.NotFoundError) and error.reason not in _NOT_THE_STORE:
+        return Exit.NO_STORE
+    return next((code for kind, code in _OF_ERROR.items() if isinstance(error, kind)), Exit.FAILED)
 
 
 def worst(codes: Iterable[Exit]) -> Exit:

@@ -1,7 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: what may be typed, and how errors become exit codes.
+"""The command line: which arguments there are, and how errors become messages and exit codes.
 
-`commands` has what each command does, `exits` the one table of exit codes; every `--help` shows it.
+Arguments are checked here, before a command runs. So an exception that escapes a command is either
+a typed error, which is printed in three lines, or a fault of redundict, which is printed whole.
 """
 
 from __future__ import annotations
@@ -14,45 +15,71 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from redundict import __doc__ as package_doc
 from redundict import __version__, errors
+from redundict.engine.layout import Layout
 
 from . import commands, exits, importing, render
+from .differences import plain
 from .exits import Exit
+
+Add = Callable[..., argparse.ArgumentParser]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     warnings.simplefilter("always", errors.RedundancyWarning)
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes fewer, by position
-    for name, way in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:  # closed, as by `>&-`
-            setattr(sys, name, open(os.devnull, way))  # noqa: SIM115 - as long as the process lives
-        elif isinstance(stream, io.TextIOWrapper) and way == "w":
-            stream.reconfigure(errors="backslashreplace")  # a path may hold any bytes
+    _mend_streams()
     try:
-        top = parser()
-        if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
-            import argcomplete  # noqa: PLC0415 - an extra
-
-            argcomplete.autocomplete(top)
-        args = top.parse_args(argv)
+        args = _arguments(argv)
         code: Exit = args.run(args)
         sys.stdout.flush()
-    except exits.ERRORS as error:
-        if not isinstance(error, BrokenPipeError):
-            print(f"redundict: {render.plain(str(error))}", file=sys.stderr)
+    except BrokenPipeError:  # nobody reads any more, so there is nobody to tell
+        return Exit.FAILED
+    except (errors.RedundictError, OSError) as error:
+        print(render.failure(error), file=sys.stderr)
         return exits.of_error(error)
     except KeyboardInterrupt:
-        print("redundict: interrupted", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
     except Exception:  # noqa: BLE001 - Python's own exit code for it would mean "degraded"
         traceback.print_exc()
         return Exit.FAILED
     return code
+
+
+def _mend_streams() -> None:
+    """Replace a stream that is closed, as by `>&-`, and let output take a path of any bytes."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process lives
+        elif isinstance(stream, io.TextIOWrapper) and mode == "w":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"warning: {plain(str(message))}", file=sys.stderr)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the arguments; exit with a message if they cannot be understood."""
+    top = parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
+        import argcomplete  # noqa: PLC0415 - an extra
+
+        argcomplete.autocomplete(top)
+    args = top.parse_args(argv)
+    if args.run is not commands.demo:
+        try:
+            for path in [args.path] if isinstance(args.path, str) else args.path:
+                Layout.assumed(path, args.copies)
+        except ValueError as error:
+            top.error(str(error))
+    return args
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,11 +117,11 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         "--cold", action="store_true", help="drop the page cache first: read from the medium"
     )
     command.add_argument(
-        "--watch", type=_pause, metavar="SECONDS", help="check again and again, so long apart"
+        "--watch", type=_seconds, metavar="SECONDS", help="check again and again, this far apart"
     )
 
 
-def _add_readers(add: Callable[..., argparse.ArgumentParser]) -> None:
+def _add_readers(add: Add) -> None:
     command = add(commands.log, "log")
     _add_store(command)
     _add_json(command)
@@ -115,7 +142,7 @@ def _add_readers(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument("--force", action="store_true", help="replace FILE if it is there")
 
 
-def _add_writers(add: Callable[..., argparse.ArgumentParser]) -> None:
+def _add_writers(add: Add) -> None:
     _add_store(add(commands.browse, "browse"), writes=True)
     command = add(commands.rollback, "rollback")
     _add_store(command, writes=True)
@@ -143,22 +170,23 @@ def _add_writers(add: Callable[..., argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--allow-pickle",
         action="store_true",
-        help="FILE may hold pickles; loading one runs its code",
+        help="FILE may hold pickles; loading a pickle runs the code in it",
     )
 
 
 def _add_store(command: argparse.ArgumentParser, *, writes: bool = False, **options: Any) -> None:
     command.add_argument(
-        "path", help="the store, without a slot's ending", metavar="PATH", **options
+        "path", type=_path, help="the store, without a slot's ending", metavar="PATH", **options
     )
     command.add_argument(
-        "--folder",
+        "--copies",
         action="append",
-        help="a copy's folder; once per copy, if not all are beside PATH",
+        metavar="FOLDER",
+        help="the folder of a copy; once per copy, if not all are beside PATH",
     )
     if writes:
         command.add_argument(
-            "--timeout", type=float, default=0.0, help="seconds to wait for another writer (0)"
+            "--timeout", type=_seconds, default=0.0, help="seconds to wait for another writer (0)"
         )
 
 
@@ -167,14 +195,23 @@ def _add_generation(command: argparse.ArgumentParser) -> None:
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="for programs: one record a store")
+    command.add_argument(
+        "--json", action="store_true", help="for programs: print one record for each store"
+    )
 
 
-def _pause(text: str) -> float:
-    """Return a number of seconds that can be slept."""
+def _path(text: str) -> str:
+    """Return a path that a store may have."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"no store can have the path {text!r}")
+    return text
+
+
+def _seconds(text: str) -> float:
+    """Return a number of seconds that can be waited."""
     seconds = float(text)
     if not 0 <= seconds <= threading.TIMEOUT_MAX:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"must be 0 to {threading.TIMEOUT_MAX:.0f}, not {text}")
     return seconds
 
 
@@ -186,6 +223,7 @@ class _Parser(argparse.ArgumentParser):
         kwargs["formatter_class"] = argparse.RawDescriptionHelpFormatter
         super().__init__(*args, **kwargs)
 
-
-def _show_warning(message: Warning | str, *_: object) -> None:
-    print(f"redundict: warning: {render.plain(str(message))}", file=sys.stderr)
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and exit."""
+        said = f"error: {plain(message)}\nnext: {self.prog} --help\n"
+        self.exit(Exit.USAGE, self.format_usage() + said)

@@ -1,13 +1,16 @@
-"""Reports as plain JSON values, for programs: one record a store, from the objects people see too.
+"""Reports as plain JSON values, for programs: one record for each store.
 
 Numbers are numbers, times are UTC in ISO 8601, faults are the tokens of `errors.Fault`.
-`docs/record.schema.json` describes them; `SCHEMA` changes with whatever a reader could trip over.
+`docs/record.schema.json` describes the records. `SCHEMA` grows with every change that could break a
+program. Made from the objects that `render` prints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
+
+from redundict import errors
 
 from . import differences, exits
 
@@ -18,16 +21,15 @@ if TYPE_CHECKING:
     from .differences import Change
     from .sweep import Checked
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 Record = dict[str, Any]
 
 
 def checked(found: Checked) -> Record:
     """Return the record of one store of a check."""
-    if found.report is not None:
-        return _report(found.report)
-    error = found.error or ValueError("nothing was found")
-    return _of("check", found.path) | {"exit": exits.of_error(error), "error": failure(error)}
+    if not isinstance(found.result, errors.RedundictError):
+        return _report(found.result)
+    return _of("check", found.path) | {"exit": found.exit, "error": failure(found.result)}
 
 
 def log(report: Report, changes: Mapping[int, str]) -> Record:
@@ -47,18 +49,19 @@ def diff(path: str, old: int, new: int, changes: Iterable[Change]) -> Record:
     return _of("diff", path) | {"exit": 0, "old": old, "new": new, "changes": listed}
 
 
-def failure(error: BaseException) -> Record:
-    """Return an error as a record."""
+def failure(error: errors.RedundictError) -> Record:
+    """Return an error as a record; `reason` is a token, `what` the sentence."""
     return {
         "type": type(error).__name__,
-        "reason": getattr(error, "what", None) or str(error),
-        "safe": getattr(error, "safe", None),
-        "action": getattr(error, "action", None),
+        "reason": error.reason,
+        "what": error.what,
+        "safe": error.safe,
+        "action": error.action,
     }
 
 
 def copies(report: Report, generation: Generation) -> dict[str, str]:
-    """Return the health of each copy of a generation, by its letter: `valid`, or what is wrong."""
+    """Return the health of each copy of a generation, by its letter: `valid`, or the fault."""
     holding = {slot.letter for slot in generation.slots}
     home = generation.slots[0].index
     health = {}

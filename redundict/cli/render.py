@@ -1,4 +1,8 @@
-"""Reports as text for a person. Pure: takes the library's objects, returns strings."""
+"""Reports and errors as text for a person. Pure: takes the library's objects, returns strings.
+
+Every text that may hold a path or a stored value goes through `plain`, so nothing in a file or in
+its name can control the terminal.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,44 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from redundict import errors
 from redundict.engine.slots import StoreState
 
 from . import records
-from .differences import shown
+from .differences import plain, shown
 
 if TYPE_CHECKING:
     from redundict.recovery import Repair, Repaired
     from redundict.report import Report
 
     from .exits import Exit
+    from .sweep import Checked
 
-TIME: Final = "%Y-%m-%d %H:%M:%S"
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _SPREAD: Final = 60  #: Characters of the line that draws how generations are spread out.
+
+
+def failure(error: Exception) -> str:
+    """Return an error as three lines: what happened, what is safe and what to do next.
+
+    The command stands alone on its line, ready to be pasted. A line without content is left out.
+
+    >>> from redundict.errors import ClosedError
+    >>> print(failure(ClosedError("the store is closed", path="s.json", action="open it again")))
+    error: s.json: the store is closed
+    next: open it again
+    """
+    if not isinstance(error, errors.RedundictError):
+        return f"error: {plain(str(error))}"
+    what = f"{error.path}: {error.what}" if error.path else error.what
+    facts = (("error", what), ("safe", error.safe), ("next", error.action))
+    return "\n".join(f"{label}: {plain(fact)}" for label, fact in facts if fact)
+
+
+def checked(found: Checked) -> str:
+    """Return what a check found: the report of a store, or the error that ended the check."""
+    result = found.result
+    return failure(result) if isinstance(result, errors.RedundictError) else report(result)
 
 
 def report(checked: Report) -> str:
@@ -41,14 +69,14 @@ def report(checked: Report) -> str:
 
 
 def head(checked: Report) -> str:
-    """Return what a store is worth, and what to do, a labelled line each."""
+    """Return the state of a store and what to do about it, in labelled lines."""
     facts = (checked.path, str(checked.state), checked.status, checked.action)
     labelled = zip(("store", "state", "status", "action"), facts, strict=True)
     return "\n".join(f"{label:>7}: {plain(fact)}" for label, fact in labelled if fact)
 
 
 def counted(codes: Mapping[Exit, int]) -> str:
-    """Return how many stores came to which exit code.
+    """Return how many stores have which exit code.
 
     >>> from .exits import Exit
     >>> counted({Exit.OK: 1998, Exit.LOST: 2})
@@ -74,7 +102,7 @@ def log(checked: Report, changes: Mapping[int, str], now: datetime | None = None
         state = (copies.get(letter, "-") for letter in letters)
         rows.append((*facts, str(g.length), g.format, *state, changes.get(g.number, "")))
     lines = [table(rows)]
-    if checked.state is not StoreState.HEALTHY:  # what does not load has no line of its own
+    if checked.state is not StoreState.HEALTHY:  # a generation that does not load has no line
         lines = [head(checked), "", *lines]
     if len(generations) > 2:
         lines += ["", spread([(now - g.written).total_seconds() for g in generations])]
@@ -82,7 +110,7 @@ def log(checked: Report, changes: Mapping[int, str], now: datetime | None = None
 
 
 def spread(ages: Sequence[float]) -> str:
-    """Return a line with a mark for each age in seconds, on a scale by factors.
+    """Return a line with a mark for each age in seconds, on a logarithmic scale.
 
     >>> spread([1, 60, 3600, 86400])
     'now |*--------------------*---------------------*---------------*| 1 d ago'
@@ -108,25 +136,24 @@ def age(seconds: float) -> str:
 
 
 def local(when: datetime) -> str:
-    """Return a time as the clock on the wall shows it."""
-    return when.astimezone().strftime(f"{TIME} %Z").rstrip()
+    """Return a time in the time zone of this machine."""
+    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z").rstrip()
 
 
 def payload(content: bytes, format: str) -> str:
-    """Return a payload to be looked at, without what could attack a terminal."""
+    """Return a payload as lines that are safe for a terminal."""
     if format == "json":
         try:
             return json.dumps(json.loads(content), indent=2, ensure_ascii=True)
         except (ValueError, RecursionError):
             return shown(content)
     if format == "csv":
-        text = content.decode("utf-8", "replace")
-        return "".join(c if c.isprintable() or c == "\n" else "?" for c in text.replace("\r", ""))
-    return f"({len(content)} bytes of {format}: into a pipe or a file, they come as they are)"
+        return "\n".join(map(plain, content.decode("utf-8", "replace").split("\r\n")))
+    return f"({len(content)} bytes of {format}; a pipe or a file gets them unchanged)"
 
 
 def repaired(done: Repaired) -> str:
-    """Return what a repair did, a line for each thing, and the report of the store as it is now."""
+    """Return what a repair did, line by line, and the report of the store as it is now."""
     lines = [f"put aside {plain(name)} as {plain(new)}" for name, new in done.aside.items()]
     lines += [f"rewrote {plain(name)} from a copy that verifies" for name in done.rewritten]
     if done.committed:
@@ -135,7 +162,7 @@ def repaired(done: Repaired) -> str:
 
 
 def plan(prepared: Repair) -> str:
-    """Return what a repair would do, a line for each thing."""
+    """Return what a repair would do, line by line."""
     lines = [f"would put aside {plain(slot.name)}" for slot in prepared.aside]
     lines += [
         f"would rewrite {plain(slot.name)} from {plain(source.name)}"
@@ -160,14 +187,3 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in padded)
-
-
-def plain(text: str) -> str:
-    r"""Return text without what could attack a terminal, or could not be written to it.
-
-    >>> print(plain("line\nfeed"))
-    line\nfeed
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,61 +1,67 @@
 """Many stores: finds them in folders, however deep, and checks them side by side.
 
-What is found comes out in the order in which it was found, one at a time, so that a hundred
-thousand stores take no more memory than a few. Processes and not threads, since what a check does
-beside hashing holds Python's lock. Never writes.
+Results come out in the order in which the stores were found, one at a time, so a hundred thousand
+stores take no more memory than a few. Processes do the work and not threads, because most of a
+check holds Python's global lock. Never writes.
 """
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from redundict import errors
-from redundict import report as integrity
-from redundict.engine import files as durable
-from redundict.engine import slots, survey
-from redundict.engine.layout import COPIES, KEEP, SLOT, Layout
-from redundict.engine.survey import Folders
-from redundict.report import Report
+from redundict import errors, report
+from redundict.engine import files, survey
+from redundict.engine.layout import SLOT, Copies, Layout
+from redundict.engine.slots import SlotState
 
-_ALONE: Final = 0.3  #: Seconds of work that are not worth another process.
-_BATCH: Final = 16  #: Stores that a process is given at once.
-_AHEAD: Final = 3  #: Batches for each process that are under way.
+from . import exits
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+_ALONE: Final = 0.3  #: Seconds of work before other processes are started.
+_BATCH: Final = 16  #: Stores that are given to a process at once.
+_AHEAD: Final = 3  #: Batches under way for each process.
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of one store: a report, or the error that there was instead."""
+    """The result for one store: a report, or the error that ended its check."""
 
     path: str
-    report: Report | None
-    error: errors.RedundictError | OSError | ValueError | None = None
+    result: report.Report | errors.RedundictError
+
+    @property
+    def exit(self) -> exits.Exit:
+        """The exit code that fits."""
+        if isinstance(self.result, errors.RedundictError):
+            return exits.of_error(self.result)
+        return exits.OF_STATE[self.result.state]
 
 
 @dataclass(frozen=True, slots=True)
 class How:
     """How each store is checked."""
 
-    folders: Folders | None = None
+    copies: Copies | None = None
     cold: bool = False
 
 
-def find(paths: Iterable[str], folders: Folders | None = None) -> Iterator[str]:
+def find(paths: Iterable[str], copies: Copies | None = None) -> Iterator[str]:
     """Yield the stores that `paths` name: stores themselves, or folders to be searched.
 
-    A folder without a store in it is yielded as well, for its error, and so is one below it that
-    cannot be listed. A stranger's file that is only named like a slot is passed over; links to
-    folders are not followed.
+    A folder without a store is yielded, too, so that its check reports an error. So is a folder
+    below it that cannot be listed. A foreign file that is only named like a slot is passed over,
+    and links to folders are not followed.
     """
     for path in paths:
-        if not os.path.isdir(path) or _is_store(path, folders):
+        if not os.path.isdir(path) or _is_store(path, copies):
             yield path
             continue
         inside = _below(path)
@@ -64,10 +70,10 @@ def find(paths: Iterable[str], folders: Folders | None = None) -> Iterator[str]:
 
 
 def check_all(paths: Iterable[str], how: How, workers: int | None = None) -> Iterator[Checked]:
-    """Check each store, and yield what came of it in the same order.
+    """Check each store; yield the results in the same order.
 
-    `workers` is how many processes do it; by default one for each processor, once it takes more
-    than a moment.
+    `workers` is the number of processes. By default there is one for each processor, as soon as the
+    work takes more than a moment.
     """
     workers = workers or _processors()
     remaining, started = iter(paths), time.monotonic()
@@ -86,38 +92,40 @@ def _processors() -> int:
 
 
 def check_one(path: str, how: How) -> Checked:
-    """Check a store; an error is returned, not raised."""
+    """Check a store; return an error instead of raising it."""
     try:
-        try:
-            return Checked(path, integrity.check(path, folders=how.folders, cold=how.cold))
-        except errors.NotFoundError:
-            _refuse_unlisted(path)
-            raise
-    except (errors.RedundictError, OSError, ValueError) as error:
-        return Checked(path, None, error)
+        return Checked(path, report.check(path, copies=how.copies, cold=how.cold))
+    except errors.NotFoundError as error:
+        return Checked(path, _why_unlisted(path) or error)
+    except errors.RedundictError as error:
+        return Checked(path, error)
+    except OSError as error:
+        return Checked(path, errors.unreadable(error, os.path.abspath(path)))
 
 
-def size(path: str, folders: Folders | None = None) -> int:
-    """Return how many bytes a check of a store is going to read, about."""
-    layout = Layout.of(path, folders or COPIES, KEEP)
+def size(path: str, copies: Copies | None = None) -> int:
+    """Return about how many bytes a check of a store reads."""
+    layout = Layout.assumed(path, copies)
     found = 0
-    for place in (layout.slot_path(c, i) for c in range(layout.copies) for i in range(layout.keep)):
+    for slot_path in itertools.chain.from_iterable(map(layout.paths, range(layout.keep))):
         try:
-            found += os.stat(place, follow_symlinks=False).st_size
+            found += os.stat(slot_path, follow_symlinks=False).st_size
         except OSError:
             continue
     return found
 
 
 def _in_processes(paths: Iterator[str], how: How, workers: int) -> Iterator[Checked]:
-    first = list(itertools.islice(paths, _BATCH))
-    if not first:
+    batch = list(itertools.islice(paths, _BATCH))
+    if not batch:
         return
+    import multiprocessing  # noqa: PLC0415 - only where there is enough to do
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
+
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         under_way: deque[Future[list[Checked]]] = deque()
-        batch = first
         while batch or under_way:
             while batch and len(under_way) < workers * _AHEAD:
                 under_way.append(pool.submit(_check_batch, batch, how))
@@ -132,12 +140,12 @@ def _check_batch(paths: list[str], how: How) -> list[Checked]:
 def _below(folder: str) -> Iterator[str]:
     """Yield the stores in a folder and below it, each once, in the order of their names.
 
-    Folders that cannot be listed come last: a check says so of them.
+    Folders that cannot be listed come last: their check reports it.
     """
     unlisted: list[str] = []
 
     def refused(error: OSError) -> None:
-        if error.errno not in durable.ABSENT:  # one that is gone by now hides nothing
+        if error.errno not in files.ABSENT:  # a folder that is gone by now hides nothing
             unlisted.append(error.filename)
 
     for parent, folders, names in os.walk(folder, onerror=refused):
@@ -153,22 +161,20 @@ def _below(folder: str) -> Iterator[str]:
     yield from unlisted
 
 
-def _refuse_unlisted(path: str) -> None:
-    """Raise for a folder that cannot be listed: no folder may pass for one without a store."""
+def _why_unlisted(path: str) -> errors.RedundictError | None:
+    """Return the error for a folder that cannot be listed: a store in it may be overlooked."""
     if os.path.isdir(path):
-        with errors.typed(
-            "the folder cannot be listed, so that a store may be overlooked",
-            path=os.path.abspath(path),
-            safe="nothing was changed",
-            action="make the folder readable, then try again",
-        ):
-            durable.names(path)
+        try:
+            files.names(path)
+        except OSError as error:
+            return errors.folder_unlisted(error, os.path.abspath(path))
+    return None
 
 
-def _is_store(path: str, folders: Folders | None) -> bool:
-    """Tell whether some slot of a store is there that has a trailer, even a bad one."""
+def _is_store(path: str, copies: Copies | None) -> bool:
+    """Return True if a store has a slot with a trailer here, even a bad one."""
     try:
-        seen = survey.survey(Layout.of(path, folders or COPIES, KEEP))
+        seen = survey.survey(Layout.assumed(path, copies))
     except (errors.RedundictError, OSError):
-        return True  # the check says what is wrong
-    return any(slot.sound or slot.state is slots.SlotState.DAMAGED for slot in seen)
+        return True  # its check says what is wrong
+    return any(slot.sound or slot.state is SlotState.DAMAGED for slot in seen)

@@ -18,12 +18,15 @@ from typing import Final, cast
 from .history import HISTORIES, MIN_THINNED, RECENT, THINNED, History
 from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, Trailer
 
+Copies = int | Sequence[str | os.PathLike[str]]  #: How many, or the folder of each.
+
 COPIES: Final = 2  #: By default.
 KEEP: Final = 4  #: Generations by default: the last two, the one at opening, an older one.
 LETTERS: Final = string.ascii_lowercase[:MAX_COPIES]
 _ENDING: Final = r"\.([a-z])(0|[1-9][0-9]{0,3})"
 #: A slot's name: its store's, the copy's letter, the index.
 SLOT: Final = re.compile(f"(.+){_ENDING}", re.DOTALL)
+_SAFE_IN_CMD: Final = re.compile(r"[\w.:/\\=+-]+")
 _FILE: Final = re.compile(rf"(.+)(?:{_ENDING}|\.lock)", re.DOTALL)
 
 
@@ -40,7 +43,7 @@ class Layout:
     def of(
         cls,
         path: str,
-        copies: int | Sequence[str | os.PathLike[str]],
+        copies: Copies,
         keep: int,
         history: str = RECENT,
     ) -> Layout:
@@ -65,13 +68,16 @@ class Layout:
         return cls(path, tuple(folders), keep, cast("History", history))
 
     @classmethod
-    def claimed(
-        cls, path: str, folders: Sequence[str | os.PathLike[str]] | None, newest: Trailer
-    ) -> Layout:
+    def assumed(cls, path: str, copies: Copies | None = None) -> Layout:
+        """Return the layout in which to look for a store of which nothing is known yet."""
+        return cls.of(path, COPIES if copies is None else copies, KEEP)
+
+    @classmethod
+    def claimed(cls, path: str, copies: Copies | None, newest: Trailer) -> Layout:
         """Return the layout that the newest trailer claims; a later version's history is ours."""
         known = newest.history in HISTORIES and newest.keep >= MIN_THINNED
         history = newest.history if known else RECENT
-        return cls.of(path, folders or newest.copies, newest.keep, history)
+        return cls.of(path, newest.copies if copies is None else copies, newest.keep, history)
 
     @property
     def copies(self) -> int:
@@ -99,7 +105,7 @@ class Layout:
     def command(self, verb: str, *arguments: str) -> str:
         """Return the command line that does `verb` to this store, ready to be pasted."""
         apart = any(folder != os.path.dirname(self.path) for folder in self.folders)
-        options = [f"--folder={folder}" for folder in self.folders] if apart else []
+        options = [f"--copies={folder}" for folder in self.folders] if apart else []
         return command_line("redundict", verb, self.path, *arguments, *options)
 
     def parse(self, name: str) -> tuple[int, int] | None:
@@ -121,16 +127,33 @@ def owner(path: str) -> str | None:
 
 
 def command_line(*words: str) -> str:
-    r"""Return words as a command line that can be shown and pasted, whatever a path holds.
+    r"""Return a command that can be pasted into a shell of this platform, whatever a path holds.
 
     >>> print(command_line("check", "plain", "two words", "a\nb"))
     check plain 'two words' $'a\012b'
     """
-    return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
+    return " ".join(map(_for_cmd if os.name == "nt" else _for_sh, words))
 
 
-def _escaped(word: str) -> str:
-    """Return a word in the quotes of bash, zsh and POSIX 2024 that know any byte by its number."""
+def _for_sh(word: str) -> str:
+    """Quote a word for a POSIX shell; what cannot be shown is written by its number.
+
+    bash, zsh and POSIX 2024 know ``$'...'``.
+    """
+    if word.isprintable():
+        return shlex.quote(word)
     plain = string.ascii_letters + string.digits + "/._-= "
     escaped = (chr(b) if chr(b) in plain else f"\\{b:03o}" for b in os.fsencode(word))
     return f"$'{''.join(escaped)}'"
+
+
+def _for_cmd(word: str) -> str:
+    r"""Quote a word for cmd.exe and the C runtime, which know double quotes only.
+
+    >>> print(_for_cmd(r"C:\data\s.json"), _for_cmd(r"--copies=D:\my disk\\"))
+    C:\data\s.json "--copies=D:\my disk\\\\"
+    """
+    if _SAFE_IN_CMD.fullmatch(word):
+        return word
+    escaped = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), word)
+    return f'"{escaped}"'

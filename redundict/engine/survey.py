@@ -19,7 +19,7 @@ from redundict.errors import Fault
 
 from . import files, slots, trailer
 from .disk import Stat
-from .layout import COPIES, KEEP, Layout
+from .layout import Copies, Layout
 from .slots import Slot, SlotState
 
 _PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  #: Seconds between a reader's looks.
@@ -142,19 +142,18 @@ def _verify_all(claims: list[Slot]) -> dict[str, Slot]:
         return {slot.path: slot for slot in pool.map(lambda claim: verify(claim)[0], claims)}
 
 
-def discover(path: str, folders: Folders | None = None) -> tuple[Layout, list[Slot]]:
+def discover(path: str, copies: Copies | None = None) -> tuple[Layout, list[Slot]]:
     """Return the layout of the store at `path`, from its files alone, and its slots, verified.
 
     How many copies and generations there should be is what the newest slot that verifies says, so
-    that a copy of which every file is gone is missed. `folders` are the copies', where they are not
-    all beside `path`.
+    that a copy of which every file is gone is missed. `copies` says it instead, if it is given.
     """
-    layout = Layout.of(path, folders or COPIES, KEEP)
+    layout = Layout.assumed(path, copies)
     found = survey_verified(layout)
     newest = next(iter(slots.by_claim(found)), None)
     if newest is None or newest.trailer is None:
         return layout, found
-    claimed = Layout.claimed(path, folders, newest.trailer)
+    claimed = Layout.claimed(path, copies, newest.trailer)
     if claimed == layout:
         return layout, found
     return claimed, survey_verified(claimed, known=found)
