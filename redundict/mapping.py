@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final, Literal, Self, overload
 
 from . import errors, lifetime
@@ -33,13 +33,11 @@ from .engine.newest import Loaded
 from .engine.slots import Generation
 from .engine.store import Store
 from .engine.survey import Folders
-from .engine.threads import alone
 from .events import Event, Teller
 from .formats import resolve as serializers
 from .loading import Path
 from .recovery import put_lost_aside
 from .report import Recovery, not_found, recovery_of
-from .snapshots import snapshot
 
 FLAGS: Final = ("r", "w", "c", "n")
 _AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.
@@ -373,11 +371,7 @@ class RedunDict(dict[Any, Any]):
                 action="reload()",
             )
         try:
-            if alone():
-                # What fails is tried again: a thread that Python does not know may have been at it.
-                with suppress(Exception):
-                    return self._serializer.encode(self)
-            return self._serializer.encode(snapshot(self))
+            return self._serializer.encode(self)
         except errors.FormatError as error:
             error.path = self.path
             raise

@@ -68,7 +68,7 @@ def test_no_module_imports_itself_through_others() -> None:
     [
         ("fsync", "redundict.engine.files"),
         ("filelock", "redundict.engine.lock"),
-        ("pickle.loads", "redundict.formats.resolve"),
+        ("pickle.loads", "redundict.formats.pickles"),
     ],
 )
 def test_one_module_knows_what_is_dangerous(word: str, home: str) -> None:

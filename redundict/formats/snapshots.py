@@ -1,21 +1,52 @@
-"""Snapshots of a state that other threads go on changing. Knows no stores.
+"""Take a copy of a state that other threads may go on changing. This module knows no format.
 
-A dict or a list is copied by one call of its own, which the interpreter makes as a whole: with the
-GIL because no other thread runs meanwhile, on a free-threaded build because the container's own
-lock is held (PEP 703). So no container is seen in the middle of a change, and no iteration meets
-one that changes its size. That the containers agree with each other is what a transaction is for.
+Each dict, list and set is copied by one call of its own method `copy`. The interpreter makes that
+call as a whole: with the GIL no other thread runs meanwhile, and a free-threaded build holds the
+container's own lock (PEP 703). So no container is seen in the middle of a change, and no iteration
+meets a container that changes its size. Two containers may be copied on both sides of a change;
+a program that needs them to agree changes them in a transaction.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 
-def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a copy of a state in which every dict and list is a copy, however deep.
+def private_copy(state: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a copy of a state that no other thread can change.
 
-    What is there twice, or contains itself, is and does so in the copy. Other objects, and
-    subclasses of dict and list but for the state itself, are taken as they are.
+    Without other threads, a copy of the outermost dict is enough, and nothing else is copied.
+
+    Args:
+        state: The state, which other threads may be changing.
+
+    Returns:
+        A plain dict. With other threads it is what `snapshot` returns.
+    """
+    return snapshot(state) if other_threads_running() else dict(state)
+
+
+def other_threads_running() -> bool:
+    """Return True if another thread runs Python code or waits in it.
+
+    That includes threads that the module `threading` did not start and does not list.
+    """
+    return len(sys._current_frames()) > 1  # noqa: SLF001 - no public function lists all threads
+
+
+def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a copy of a state in which every dict, list and set is a copy, at any depth.
+
+    A container that stands in several places, or contains itself, does so in the copy. Objects of
+    other types, and subclasses of these three except the state itself, are not copied. A program
+    changes those under the dict's lock, or not while it commits.
+
+    Args:
+        state: The state, which other threads may be changing.
+
+    Returns:
+        A plain dict.
 
     >>> inner = [1]
     >>> copy = snapshot({"a": inner, "b": inner})
@@ -24,17 +55,20 @@ def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:
     """
     root = dict(state)
     copies: dict[int, Any] = {id(state): root}
-    kept: list[Any] = [state]  # an id is that of one object only as long as that is there
+    originals: list[Any] = [state]  # While an object is kept here, no other object gets its id.
     unfinished: list[Any] = [root]
     while unfinished:
         container = unfinished.pop()
-        items = enumerate(container) if type(container) is list else list(container.items())
+        items = enumerate(container) if type(container) is list else container.items()
         for key, value in items:
-            if type(value) is not dict and type(value) is not list:
+            kind = type(value)
+            if kind is not dict and kind is not list and kind is not set:
                 continue
-            if id(value) not in copies:
-                copies[id(value)] = value.copy()
-                kept.append(value)
-                unfinished.append(copies[id(value)])
-            container[key] = copies[id(value)]
+            copy = copies.get(id(value))
+            if copy is None:
+                copy = copies[id(value)] = value.copy()
+                originals.append(value)
+                if kind is not set:  # No container that can change fits into a set.
+                    unfinished.append(copy)
+            container[key] = copy
     return root
