@@ -27,7 +27,7 @@ from .refusals import (
     undecodable,
     unstorable,
 )
-from .snapshots import private_copy
+from .snapshots import undisturbed
 
 
 class Difference(NamedTuple):
@@ -72,7 +72,9 @@ class CustomFormat:
 
     def encode(self, state: State) -> bytes:
         """Return the payload; see `Format.encode`."""
-        state = private_copy(state)
+        return undisturbed(state, self._encode)
+
+    def _encode(self, state: State) -> bytes:
         # A foreign encoder, or the state's own __eq__, may raise anything. Nothing was written yet.
         try:
             encoded = self._dumps(state)

@@ -10,7 +10,7 @@ import pickle
 from redundict import errors
 
 from .refusals import ROOT, State, as_state, described, refuse_first, undecodable, unstorable
-from .snapshots import private_copy
+from .snapshots import undisturbed
 
 
 class PickleFormat:
@@ -20,7 +20,9 @@ class PickleFormat:
 
     def encode(self, state: State) -> bytes:
         """Return the payload; see `Format.encode`."""
-        state = private_copy(state)
+        return undisturbed(state, self._encode)
+
+    def _encode(self, state: State) -> bytes:
         try:
             return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
         except Exception as error:

@@ -77,7 +77,6 @@ def shown(value: object) -> str:
 
 TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} deep"
 CHANGE: Final = "change that item, or open the store with a format that can hold it"
-CONVERT_KEY: Final = "convert that key to a str, or open the store with a format that can hold it"
 
 
 def undecodable(format: str, why: object) -> errors.FormatError:
@@ -99,6 +98,6 @@ def unstorable(item: str, why: str, format: str, action: str = CHANGE) -> errors
     )
 
 
-def convert(kind: str) -> str:
-    """Return the action for an item that could be stored if it were of another type."""
-    return f"convert it to a {kind}, or open the store with a format that can hold it"
+def convert(kind: str, what: str = "item") -> str:
+    """Return the action for an item or key that could be stored if it were of another type."""
+    return f"convert that {what} to a {kind}, or open the store with a format that can hold it"

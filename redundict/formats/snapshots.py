@@ -10,21 +10,33 @@ a program that needs them to agree changes them in a transaction.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from redundict import errors
 
-def private_copy(state: dict[Any, Any]) -> dict[Any, Any]:
-    """Return a copy of a state that no other thread can change.
 
-    Without other threads, a copy of the outermost dict is enough, and nothing else is copied.
+def undisturbed(state: dict[Any, Any], encode: Callable[[dict[Any, Any]], bytes]) -> bytes:
+    """Return what `encode` returns for a copy of a state that does not change meanwhile.
+
+    Without other threads, only the outermost dict is copied first. If that fails, a signal handler
+    or a finalizer may have changed the state in the middle, so it is tried again with a snapshot.
 
     Args:
         state: The state, which other threads may be changing.
+        encode: Takes the copy, a plain dict.
 
     Returns:
-        A plain dict. With other threads it is what `snapshot` returns.
+        The payload.
+
+    Raises:
+        UnstorableError: `encode` raised it, and the state is at fault.
     """
-    return snapshot(state) if other_threads_running() else dict(state)
+    if not other_threads_running():
+        with suppress(RuntimeError, errors.UnstorableError):
+            return encode(dict(state))
+    return encode(snapshot(state))
 
 
 def other_threads_running() -> bool:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
 
+from redundict import errors
+
 from .refusals import (
     CHANGE,
-    CONVERT_KEY,
     MAX_DEPTH,
     ROOT,
     TOO_DEEP,
@@ -32,7 +33,8 @@ from .refusals import (
     undecodable,
     unstorable,
 )
-from .subclasses import plain_type, plain_value
+from .snapshots import undisturbed
+from .subclasses import plain_type, with_plain_values
 
 _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
@@ -56,13 +58,21 @@ class JsonFormat:
     def encode(self, state: State) -> bytes:
         """Return the payload; see `Format.encode`."""
         try:
-            plain = plain_copy(state, self._on_subclass)
+            return undisturbed(state, self._encode)
         except RecursionError as error:
             raise unstorable(ROOT, "is nested too deep for this call", self.name) from error
+
+    def _encode(self, state: State) -> bytes:
+        fault = first_fault(state)
+        if fault and self._on_subclass:
+            state = with_plain_values(state, self._on_subclass)
+            fault = first_fault(state)
+        if fault:
+            raise fault.error()
         try:
-            return _dump(plain)
-        except (ValueError, RecursionError) as error:
-            refuse_first(plain, self.name, _objection)
+            return _dump(state)
+        except ValueError as error:
+            refuse_first(state, self.name, _objection)
             raise unstorable(ROOT, f"{error}", self.name) from error
 
     def decode(self, payload: bytes) -> State:
@@ -74,107 +84,77 @@ class JsonFormat:
         return as_state(decoded, self.name)
 
 
-def plain_copy(state: State, on_subclass: OnSubclass | None = None) -> State:
-    """Return a copy of a state that only holds values of JSON's types.
+@dataclass
+class Fault:
+    """An item that JSON cannot give back as it was."""
 
-    Each dict and list is copied by one call, before its items are looked at. The interpreter makes
-    that call as a whole. So other threads may change the state meanwhile.
+    why: str
+    action: str = CHANGE
+    #: The containers around the item, the innermost first, and what each of them holds there.
+    around: list[tuple[Any, object]] = field(default_factory=list)
+
+    def error(self) -> errors.UnstorableError:
+        """Return the error for this item, or for the container around it that contains itself."""
+        item = ROOT
+        paths: dict[int, str] = {}  # By the container's id.
+        for container, value in reversed(self.around):
+            if id(container) in paths:
+                why = f"is {paths[id(container)]} again, which so contains itself"
+                return unstorable(item, why, JsonFormat.name)
+            paths[id(container)] = item
+            item += f"[{shown(_step_to(value, container))}]"
+        return unstorable(item, self.why, JsonFormat.name, self.action)
+
+
+def first_fault(container: Any, depth: int = 1) -> Fault | None:
+    """Return the first item that JSON cannot give back as it was.
 
     Args:
-        state: The dict, or an instance of a subclass of dict.
-        on_subclass: See `JsonFormat`.
+        container: A dict or list, of exactly that type, that does not change meanwhile.
+        depth: How deep it is nested; 1 for the state.
 
     Returns:
-        A plain dict, in which every dict and list is a copy, too.
-
-    Raises:
-        UnstorableError: An item is of another type, not finite, nested too deep, or contains
-            itself.
+        The item, or None if every item is of JSON's types.
     """
-    plain: State = _Walk(state, on_subclass).copied(dict(state))
-    return plain
-
-
-class _Walk:
-    """One walk through one state."""
-
-    def __init__(self, state: State, on_subclass: OnSubclass | None) -> None:
-        self._on_subclass = on_subclass
-        #: The containers around the present item, and the key or index that leads to each of them.
-        self._above: list[tuple[object, object]] = [(None, state)]
-
-    def copied(self, container: Any) -> Any:
-        """Check a container that no other thread knows, and copy the containers in it."""
-        items: Iterable[tuple[Any, Any]]
-        if type(container) is dict:
-            for key in container:
-                if type(key) is not str:
-                    container = self._with_plain_keys(container)
-                    break
-            items = container.items()
-        else:
-            items = enumerate(container)
-        for step, value in items:
-            kind = type(value)  # Types are compared by identity: a metaclass may define equality.
-            if kind is str or kind is int or kind is bool or value is None:
-                continue
-            if kind is float and isfinite(value):
-                continue
-            container[step] = self._inner(step, value)
-        return container
-
-    def _inner(self, step: object, value: Any) -> object:
-        """Return what is stored for an item that may be a container; raise if nothing can be."""
-        kind = type(value)
-        if kind is not dict and kind is not list:
-            value = self._plain_value(step, value)
-            if not isinstance(value, dict | list):
-                return value
-        for depth, (_, container) in enumerate(self._above, 1):
-            if container is value:
-                why = f"is {_path(self._above[:depth])} again, which so contains itself"
-                raise unstorable(self._path_of(step), why, JsonFormat.name)
-        if len(self._above) == MAX_DEPTH:
-            raise unstorable(self._path_of(step), TOO_DEEP, JsonFormat.name)
-        self._above.append((step, value))
-        copy = self.copied(value.copy())
-        self._above.pop()
-        return copy
-
-    def _plain_value(self, step: object, value: Any) -> object:
-        """Return the plain value of a subclass; raise if it is none, or if none is accepted."""
-        kind, why = plain_type(value), f"{described(value)} has no JSON"
-        if isinstance(value, tuple):
-            kind, why = list, f"{described(value)} would come back as a list"
-        elif kind and not (kind is float and not isfinite(value)):
-            why = f"{described(value)} would come back as a plain {kind.__name__}"
-            if self._on_subclass and (plain := plain_value(value)) is not None:
-                self._on_subclass(self._path_of(step), value)
-                return plain
-        action = convert(f"plain {kind.__name__}") if kind else CHANGE
-        raise unstorable(self._path_of(step), why, JsonFormat.name, action)
-
-    def _with_plain_keys(self, container: State) -> State:
-        """Return a dict with plain str for its keys; raise if one would be another key."""
-        plain: State = {}
-        for key, value in container.items():
-            text = key
+    if depth > MAX_DEPTH:
+        return Fault(TOO_DEEP)
+    values = container
+    if type(container) is dict:
+        for key in container:
             if type(key) is not str:
-                text = plain_value(key) if self._on_subclass and plain_type(key) is str else None
-            if text is None or text in plain:
-                why = f"key {described(key)} would come back as a str"
-                raise unstorable(_path(self._above), why, JsonFormat.name, CONVERT_KEY)
-            if text is not key and self._on_subclass:
-                self._on_subclass(_path(self._above), key)
-            plain[text] = value
-        return plain
+                return Fault(
+                    f"key {described(key)} would come back as a str", convert("str", "key")
+                )
+        values = container.values()
+    for value in values:
+        kind = type(value)  # Types are compared by identity: a metaclass may define equality.
+        if kind is str or kind is int or kind is bool or value is None:
+            continue
+        if kind is float and isfinite(value):
+            continue
+        is_container = kind is dict or kind is list
+        fault = first_fault(value, depth + 1) if is_container else _fault_of(value)
+        if fault:
+            fault.around.append((container, value))
+            return fault
+    return None
 
-    def _path_of(self, step: object) -> str:
-        return f"{_path(self._above)}[{shown(step)}]"
+
+def _fault_of(value: Any) -> Fault:
+    """Return why a value that is not of JSON's types, or not finite, has no JSON."""
+    if isinstance(value, tuple):
+        return Fault(f"{described(value)} would come back as a list", convert("list"))
+    kind = plain_type(value)
+    if kind is None or type(value) is float or (kind is float and not isfinite(value)):
+        return Fault(f"{described(value)} has no JSON")
+    plain = f"plain {kind.__name__}"
+    return Fault(f"{described(value)} would come back as a {plain}", convert(plain))
 
 
-def _path(steps: list[tuple[object, object]]) -> str:
-    return ROOT + "".join(f"[{shown(step)}]" for step, _ in steps[1:])
+def _step_to(value: object, container: Any) -> object:
+    """Return the key or the index of the first place where a container holds a value."""
+    items = container.items() if isinstance(container, dict) else enumerate(container)
+    return next((step for step, item in items if item is value), "...")
 
 
 @functools.cache
@@ -187,7 +167,7 @@ def _orjson() -> Any:
     return orjson
 
 
-# The walk made sure that no container contains itself. To look for that again takes an eighth more.
+# The check made sure that no container contains itself. To look for it again takes an eighth more.
 _ENCODER: Final = json.JSONEncoder(
     check_circular=False, ensure_ascii=False, allow_nan=False, separators=(",", ":")
 )
@@ -197,7 +177,7 @@ _ASCII_ENCODER: Final = json.JSONEncoder(
 
 
 def _dump(plain: State) -> bytes:
-    """Return the JSON of a copy that was checked; raise ValueError if there is none."""
+    """Return the JSON of a state that was checked; raise ValueError if there is none."""
     if orjson := _orjson():
         try:
             payload: bytes = orjson.dumps(plain)
