@@ -1,1 +1,1 @@
-"""Formats: a dict to a payload and back. Knows no files and no slots."""
+"""Formats turn a dict into a payload and back. This package knows no files and no slots."""

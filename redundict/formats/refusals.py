@@ -1,7 +1,7 @@
-"""Refusals: which item of a state cannot be stored, by its path, and what cannot be read.
+"""Refuse a state that a format cannot hold, and a payload that it cannot read.
 
-What a format cannot give back as it was is refused with the path of the item, so that a person can
-find it. Knows no format; each says what it objects to.
+An error names the item by its path, as a person would write it in Python: `state['a'][3]['b']`.
+This module knows no format. Each format says itself what it objects to.
 """
 
 from __future__ import annotations
@@ -12,23 +12,35 @@ from typing import Any, Final
 from redundict import errors
 
 State = dict[Any, Any]
+#: A format calls it with an item's path and the item's value; see `resolve.resolve`.
+OnSubclass = Callable[[str, object], None]
 ROOT: Final = "state"
-#: What is nested deeper might not load where the stack is fuller, or on another Python.
+#: A state that is nested deeper might not load where the stack is fuller, or on another Python.
 MAX_DEPTH: Final = 200
 
 
 def refuse_first(state: State, format: str, objection: Callable[[object], str]) -> None:
-    """Raise for the first item that `objection` speaks against; return if there is none."""
+    """Raise for the first item that `objection` speaks against; return if there is none.
+
+    Args:
+        state: A state that no other thread is changing.
+        format: The format's name, for the message.
+        objection: Takes an item and returns why it cannot be stored, or "". It is asked about each
+            container, and then about the items in it.
+
+    Raises:
+        UnstorableError: An item was objected to, or is nested too deep.
+    """
     for path, value, depth in _walk(state):
         why = objection(value)
         if depth > MAX_DEPTH and isinstance(value, dict | list):
-            why = f"is nested more than {MAX_DEPTH} deep"
+            why = TOO_DEEP
         if why:
             raise unstorable(path, why, format)
 
 
 def _walk(state: State) -> Iterator[tuple[str, object, int]]:
-    """Yield each value with its path and depth, a container before what is in it."""
+    """Yield each value with its path and depth, a container before the items in it."""
     stack: list[tuple[str, object, int]] = [(ROOT, state, 1)]
     seen: set[int] = set()
     while stack:
@@ -41,28 +53,34 @@ def _walk(state: State) -> Iterator[tuple[str, object, int]]:
 
 
 def as_state(decoded: object, format: str) -> State:
-    """Return what was decoded; raise `FormatError` if it is no dict."""
+    """Return what a payload was decoded to; raise `FormatError` if it is no dict."""
     if not isinstance(decoded, dict):
         raise undecodable(format, f"it holds a {type(decoded).__name__}, not a dict")
     return decoded
 
 
 def described(value: object) -> str:
-    """Return a value as a person knows it: cut short, with its type."""
+    """Return a value's repr, at most 60 characters of it, and its type."""
     text = shown(value)
     return f"{text[:60]}{'...' if len(text) > 60 else ''} ({type(value).__name__})"
 
 
 def shown(value: object) -> str:
-    """Return a value's repr, whatever that raises."""
+    """Return a value's repr, or "..." if it has none."""
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 - a __repr__ may raise anything, as an int too long does
+    except Exception:  # noqa: BLE001 - A __repr__ may raise anything; that of a long int does.
         return "..."
 
 
+# --- the sentences of the formats' errors
+
+TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} deep"
+CHANGE: Final = "change that item, or open the store with a format that can hold it"
+
+
 def undecodable(format: str, why: object) -> errors.FormatError:
-    """Return the error for what cannot be read as `format`."""
+    """Return the error for a payload that cannot be read as `format`."""
     if isinstance(why, RecursionError):
         why = "it is nested too deeply"
     elif isinstance(why, Exception):
@@ -70,11 +88,16 @@ def undecodable(format: str, why: object) -> errors.FormatError:
     return errors.FormatError(f"not readable as {format}: {why}")
 
 
-def unstorable(item: str, why: str, format: str) -> errors.UnstorableError:
+def unstorable(item: str, why: str, format: str, action: str = CHANGE) -> errors.UnstorableError:
     """Return the error for an item that `format` would not give back as it was."""
     return errors.UnstorableError(
         f"{item}: {why}: not storable as {format}",
         safe="nothing was written; the last commit stands",
-        action="change that item, or open the store with a format that can hold it",
+        action=action,
         item=item,
     )
+
+
+def convert(kind: str, what: str = "item") -> str:
+    """Return the action for an item or key that could be stored if it were of another type."""
+    return f"convert that {what} to a {kind}, or open the store with a format that can hold it"

@@ -1,0 +1,79 @@
+"""Store a dict of texts as CSV rows.
+
+Invariant: a state that `encode` accepts is decoded to an equal state; every key and value is
+exactly a str.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from .refusals import (
+    ROOT,
+    OnSubclass,
+    State,
+    convert,
+    described,
+    shown,
+    undecodable,
+    unstorable,
+)
+from .subclasses import plain_value
+
+
+class CsvFormat:
+    """CSV text in UTF-8: one ``key,value`` row for each item, both of them str.
+
+    Args:
+        on_subclass: None refuses a subclass of str. Otherwise its plain text is stored, and this
+            is called with the item's path and the key or value.
+    """
+
+    name = "csv"
+
+    def __init__(self, on_subclass: OnSubclass | None = None) -> None:
+        self._on_subclass = on_subclass
+
+    def encode(self, state: State) -> bytes:
+        """Return the payload; see `Format.encode`."""
+        rows = [
+            (self._text(f"{ROOT}[{shown(key)}]", key), self._text(f"{ROOT}[{shown(key)}]", value))
+            for key, value in dict(state).items()
+        ]
+        text = io.StringIO(newline="")
+        # Not "\n": Python before 3.13 quotes a "\r" only if the line terminator has one.
+        csv.writer(text, lineterminator="\r\n").writerows(rows)
+        return text.getvalue().encode()
+
+    def decode(self, payload: bytes) -> State:
+        """Return the state; see `Format.decode`."""
+        try:
+            rows = list(csv.reader(io.StringIO(payload.decode(), newline=""), strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise undecodable(self.name, error) from error
+        if any(len(row) != 2 for row in rows):
+            raise undecodable(self.name, "a row has not exactly two fields")
+        state = dict(rows)
+        if len(state) != len(rows):
+            raise undecodable(self.name, "a key stands there twice")
+        return state
+
+    def _text(self, item: str, value: object) -> str:
+        """Return a key or a value as it is stored; raise if it would come back changed."""
+        text = value
+        if type(text) is not str and isinstance(text, str) and self._on_subclass:
+            text = plain_value(text)
+        if type(text) is not str:
+            why = f"{described(value)} would come back as a str"
+            raise unstorable(item, why, self.name, convert("str"))
+        if len(text) > csv.field_size_limit():
+            why = f"{described(value)} is longer than csv.field_size_limit()"
+            raise unstorable(item, why, self.name)
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise unstorable(item, f"{described(value)}: {error}", self.name) from error
+        if text is not value and self._on_subclass:
+            self._on_subclass(item, value)
+        return text

@@ -1,0 +1,108 @@
+"""Find the plain value that a subclass of a plain type stands for. This module knows no format.
+
+`OrderedDict`, `defaultdict`, `IntEnum` and `np.float64` are such subclasses. A format that gives
+back plain types only would lose the subclass, so it refuses one unless its caller accepts that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from .refusals import MAX_DEPTH, ROOT, OnSubclass, State, shown
+
+#: Each plain type, and what makes a plain value of its subclass without asking the subclass.
+_CONVERT: Final[dict[type, Callable[[Any], Any]]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    dict: dict,
+    list: list,
+}
+_TRIES: Final = 10  #: Another thread may change a container between its copy and the comparison.
+
+
+def with_plain_values(state: State, on_subclass: OnSubclass) -> State:
+    """Return a copy of a state in which plain values stand for equal values of subclasses.
+
+    Args:
+        state: The state. Other threads may change what it contains.
+        on_subclass: Takes the path and the value of each item that is replaced. For a key, the path
+            is that of its dict. An object that stands in several places is told once.
+
+    Returns:
+        A plain dict, in which every dict and list is a copy, too. An item that no plain value is
+        equal to stays as it is.
+    """
+    plain: State = _Replacement(on_subclass).of(dict(state), ROOT, 1)
+    return plain
+
+
+class _Replacement:
+    """One walk through one state."""
+
+    def __init__(self, on_subclass: OnSubclass) -> None:
+        self._on_subclass = on_subclass
+        self._plain: dict[int, Any] = {}  #: By the id of the original.
+        self._originals: list[Any] = []  #: While an object is kept here, no other gets its id.
+
+    def of(self, value: Any, path: str, depth: int) -> Any:
+        """Return what stands for a value, and the value itself if nothing does."""
+        kind = type(value)
+        if id(value) in self._plain:
+            return self._plain[id(value)]
+        if kind in _CONVERT:
+            plain = value.copy() if kind is dict or kind is list else value
+        else:
+            plain = plain_value(value)
+        if plain is None or plain is value or depth > MAX_DEPTH:
+            return value
+        if kind not in _CONVERT:
+            self._on_subclass(path, value)
+        if type(plain) is dict:
+            plain = self._with_plain_keys(plain, path)
+        self._plain[id(value)] = plain
+        self._originals.append(value)
+        if isinstance(plain, dict | list):
+            for step, item in plain.items() if isinstance(plain, dict) else enumerate(plain):
+                plain[step] = self.of(item, f"{path}[{shown(step)}]", depth + 1)
+        return plain
+
+    def _with_plain_keys(self, given: State, path: str) -> State:
+        plain: State = {}
+        for key, value in given.items():
+            text = plain_value(key) if plain_type(key) is str and type(key) is not str else key
+            if text is None or (text is not key and text in given.keys() - {key}):
+                text = key
+            if text is not key:
+                self._on_subclass(path, key)
+            plain[text] = value
+        return plain
+
+
+def plain_type(value: object) -> type | None:
+    """Return the plain type that a value's type derives from, None if there is none."""
+    kinds = type(value).__mro__
+    return next((plain for plain in _CONVERT if any(plain is kind for kind in kinds)), None)
+
+
+def plain_value(value: object) -> object | None:
+    """Return the plain value that a value of a subclass is equal to.
+
+    Args:
+        value: A value of a subclass of str, int, float, dict or list.
+
+    Returns:
+        A str, int, float, dict or list of exactly that type. Items in a container are not
+        converted. None if no plain value is equal.
+    """
+    base = plain_type(value)
+    if base is None:
+        return None
+    for _ in range(_TRIES):
+        with suppress(Exception):  # A subclass's own methods may raise anything.
+            plain: object = _CONVERT[base](value)
+            if plain == value:
+                return plain
+    return None
