@@ -39,10 +39,15 @@ def store(path: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
     with monkeypatch.context() as patch:
         patch.setattr(trailer, "datetime", Clock)
-        with redundict.open(path) as state:
+        with redundict.open(path, keep=2) as state:
             for state["theme"] in ("light", "dark", "pink"):
                 state.sync()
     return path
+
+
+def test_it_says_how_many_generations_its_store_keeps() -> None:
+    """A reader whose store has more files knows why."""
+    assert "on a real store with `keep=2`" in " ".join(TEXT.split())
 
 
 def commands(until: str = "", after: str = "") -> Iterator[tuple[str, str]]:
@@ -112,7 +117,7 @@ def test_rolling_back_by_hand_loads_the_one_before_and_says_so(store: str) -> No
     (command,) = [command for command, _ in commands() if "mkdir aside" in command]
     typed(store, command)
     with pytest.warns(redundict.RedundancyWarning, match="a newer one may have been lost"):
-        state = redundict.open(store)
+        state = redundict.open(store, keep=2)
     assert (state.generation, dict(state)) == (2, {"theme": "dark"})
     state["theme"] = "grey"
     state.close()
@@ -165,7 +170,7 @@ def test_what_was_put_aside_is_not_taken_for_a_slot(store: str) -> None:
 def test_moving_one_copy_only_changes_nothing(store: str) -> None:
     """The other copy loads and is copied back, as the document warns."""
     os.remove(f"{store}.a0")
-    with redundict.open(store) as state:
+    with redundict.open(store, keep=2) as state:
         assert state == {"theme": "pink"}
 
 
