@@ -31,10 +31,17 @@ def head_of(printed: str) -> str:
     return printed.splitlines()[0]
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT))))
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)", TEXT))))
 def test_what_it_links_to_is_there(target: str) -> None:
     """No link is dead."""
     assert (ROOT / "docs" / target).exists()
+
+
+@pytest.mark.parametrize("anchor", sorted(set(re.findall(r"\]\(#([^)]+)\)", TEXT))))
+def test_what_it_refers_to_is_one_of_its_sections(anchor: str) -> None:
+    """No link within the page is dead."""
+    titles = re.findall(r"^##+ (.*)$", TEXT, re.MULTILINE)
+    assert anchor in [title.lower().replace(" ", "-") for title in titles]
 
 
 def test_each_fault_has_a_test_of_its_number() -> None:

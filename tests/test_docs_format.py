@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -11,12 +12,16 @@ from typing import Any
 
 import pytest
 
-from redundict import SlotState
-
-from .inside import COPIES, KEEP, LETTERS, Layout, files, trailer
+import redundict
+from redundict.engine import files as durable
+from redundict.engine import trailer
+from redundict.engine.layout import LETTERS, Layout
+from redundict.engine.slots import SlotState
 
 TEXT = (Path(__file__).parent.parent / "docs" / "format.md").read_text(encoding="utf-8")
 PAYLOAD = b'{"chat":{"width":640,"height":480}}'
+PARAMETERS = inspect.signature(redundict.open).parameters
+DEFAULTS = (PARAMETERS["copies"].default, PARAMETERS["keep"].default)
 WRITTEN = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
@@ -153,13 +158,14 @@ def test_the_commands_print_what_is_shown(tmp_path: Path) -> None:
 
 def test_the_states_of_a_slot_are_the_codes() -> None:
     """The table names each state that a report can show."""
-    listed = [row[0] for row in table("What a slot can be")]
+    listed = [row[0] for row in table("States of a slot")]
     assert listed == [state.value for state in SlotState if state is not SlotState.CLAIMED]
 
 
 def test_the_names_of_the_files_are_the_codes() -> None:
     """The table of files is what a layout of the default size calls them."""
-    layout = Layout.of("/folder/state.json", COPIES, KEEP)
+    assert "With {} copies and {} generations, the default".format(*DEFAULTS) in prose("Files")
+    layout = Layout.of("/folder/state.json", *DEFAULTS)
     rows = [row[1:] for row in table("Files")]
     assert rows == [
         [layout.slot_path(copy, index).rpartition("/")[2] for index in range(layout.keep)]
@@ -173,7 +179,7 @@ def test_the_name_of_what_is_put_aside_is_the_codes(tmp_path: Path) -> None:
     """A repair's leavings are called what the document calls them."""
     slot = tmp_path / "NAME.a0"
     slot.write_bytes(b"")
-    aside = re.sub(r"\d", "0", Path(files.put_aside(str(slot))).name)
+    aside = re.sub(r"\d", "0", Path(durable.put_aside(str(slot))).name)
     assert f"`{aside}`" in re.sub(r"\d", "0", section("Files"))
 
 

@@ -83,3 +83,15 @@ def test_what_it_has_installed_can_be_installed() -> None:
     """The extra of its command is one of the package."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert set(re.findall(r"'\.\[(\w+)\]'", TEXT)) <= project["optional-dependencies"].keys()
+
+
+def test_it_says_that_copies_are_flushed_in_turn() -> None:
+    """A reader with two slow disks knows that they cost two flushes."""
+    assert "Then they are flushed in turn" in " ".join(TEXT.split())
+
+
+@pytest.mark.parametrize("anchor", sorted(set(re.findall(r"\]\(#([^)]+)\)", TEXT))))
+def test_what_it_refers_to_below_is_one_of_its_sections(anchor: str) -> None:
+    """No link within the page is dead."""
+    titles = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    assert anchor in [title.lower().replace(" ", "-") for title in titles]

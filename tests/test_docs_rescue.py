@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import redundict
+from redundict.engine import trailer
 
-from . import damage, inside
+from . import damage
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "rescue.md").read_text(encoding="utf-8")
@@ -31,12 +32,22 @@ def store(path: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the store of the document: three generations, saved at fixed times."""
     times = iter(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=n) for n in range(9))
 
+    class Clock(datetime):
+        @classmethod
+        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
+            return next(times)
+
     with monkeypatch.context() as patch:
-        inside.set_clock(patch, lambda: next(times))
-        with redundict.open(path) as state:
+        patch.setattr(trailer, "datetime", Clock)
+        with redundict.open(path, keep=2) as state:
             for state["theme"] in ("light", "dark", "pink"):
                 state.sync()
     return path
+
+
+def test_it_says_how_many_generations_its_store_keeps() -> None:
+    """A reader whose store has more files knows why."""
+    assert "on a real store with `keep=2`" in " ".join(TEXT.split())
 
 
 def commands(until: str = "", after: str = "") -> Iterator[tuple[str, str]]:
@@ -106,7 +117,7 @@ def test_rolling_back_by_hand_loads_the_one_before_and_says_so(store: str) -> No
     (command,) = [command for command, _ in commands() if "mkdir aside" in command]
     typed(store, command)
     with pytest.warns(redundict.RedundancyWarning, match="a newer one may have been lost"):
-        state = redundict.open(store)
+        state = redundict.open(store, keep=2)
     assert (state.generation, dict(state)) == (2, {"theme": "dark"})
     state["theme"] = "grey"
     state.close()
@@ -159,7 +170,7 @@ def test_what_was_put_aside_is_not_taken_for_a_slot(store: str) -> None:
 def test_moving_one_copy_only_changes_nothing(store: str) -> None:
     """The other copy loads and is copied back, as the document warns."""
     os.remove(f"{store}.a0")
-    with redundict.open(store) as state:
+    with redundict.open(store, keep=2) as state:
         assert state == {"theme": "pink"}
 
 
