@@ -16,6 +16,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
+from .engine.store import Outcome
+
 
 class Encoded(NamedTuple):
     """A state as a payload; of two, the one with the greater `order` is the newer."""
@@ -44,12 +46,12 @@ class _Owner(Protocol):
         """Return the state as it is now; None if the store is closed."""
         ...
 
-    def _commit_unasked(self, encoded: Encoded) -> int:
-        """Commit a state, unless a newer one is durable; return the generation."""
+    def _commit(self, encoded: Encoded) -> Outcome:
+        """Commit a state, unless a newer one is durable."""
         ...
 
-    def _failed_unasked(self, error: Exception | None) -> None:
-        """Tell the application how it ended."""
+    def _tell_unasked(self, outcome: Outcome | None, error: Exception | None) -> None:
+        """Tell the application how a commit in the background ended."""
 
 
 class Committer:
@@ -95,24 +97,24 @@ class Committer:
             self._thread = None
             self._wakeup.notify()
 
-    def commit_waiting(self) -> Exception | None:
-        """Commit the newest state that waits, and answer all who wait; return what went wrong."""
+    def commit_waiting(self) -> None:
+        """Commit the newest state that waits, answer everybody who waits, and tell how it ended."""
         with self._queue:
             waiting, self._waiting = self._waiting, []
         owner = self._owner()
         if not waiting or owner is None:
-            return None
-        error: BaseException | None = None
-        generation = 0
-        try:
-            generation = owner._commit_unasked(max(encoded for encoded, _ in waiting))  # noqa: SLF001 - the protocol is between the two
-        except BaseException as raised:  # noqa: BLE001 - those who wait must not wait for ever
-            error = raised
+            return
+        outcome, error = _attempt(owner, max(encoded for encoded, _ in waiting))
         for _, future in waiting:
-            _answer(future, generation, error)
-        if error is not None and not isinstance(error, Exception):
+            if future.set_running_or_notify_cancel():
+                if outcome:
+                    future.set_result(outcome.generation)
+                else:
+                    future.set_exception(error)
+        if isinstance(error, Exception | None):
+            owner._tell_unasked(outcome, error)  # noqa: SLF001 - the protocol is between the two
+        else:
             raise error
-        return error
 
     def _run(self) -> None:
         due = time.monotonic() + self._every
@@ -124,7 +126,7 @@ class Committer:
                     return
             began = time.monotonic()
             is_due = bool(self._every) and began >= due
-            self._work(is_due)
+            self._work(is_due=is_due)
             if is_due:  # what changes now is committed when the next round ends, not when it begins
                 took = time.monotonic() - began
                 due = began + self._every - min(took, self._every / 2)
@@ -132,24 +134,26 @@ class Committer:
     def _is_dismissed(self) -> bool:
         return self._thread is not threading.current_thread()
 
-    def _work(self, is_due: bool) -> None:
+    def _work(self, *, is_due: bool) -> None:
         # The dict is kept alive: the collector must not close it from within its own commit.
         owner = self._owner()
         if owner is None:
             return
+        self.commit_waiting()
+        if not is_due:
+            return
+        outcome, error = None, None
         try:
-            error = self.commit_waiting()
-            if is_due and (encoded := owner._encode_unasked()):  # noqa: SLF001
-                owner._commit_unasked(encoded)  # noqa: SLF001
+            if encoded := owner._encode_unasked():  # noqa: SLF001 - the protocol is between the two
+                outcome = owner._commit(encoded)  # noqa: SLF001
         except Exception as raised:  # noqa: BLE001 - nobody is there to catch it: it is told
             error = raised
-        owner._failed_unasked(error)  # noqa: SLF001
+        owner._tell_unasked(outcome, error)  # noqa: SLF001
 
 
-def _answer(future: Commit, generation: int, error: BaseException | None) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        future.set_result(generation)
-    else:
-        future.set_exception(error)
+def _attempt(owner: _Owner, encoded: Encoded) -> tuple[Outcome | None, BaseException | None]:
+    """Commit a state; return what came of it, or what was raised: those who wait must know."""
+    try:
+        return owner._commit(encoded), None  # noqa: SLF001 - the protocol is between the two
+    except BaseException as error:  # noqa: BLE001 - the caller raises it, once it is answered
+        return None, error

@@ -15,7 +15,7 @@ from . import errors
 from .engine import files, newest
 from .engine.layout import Copies, Layout
 from .engine.newest import Loaded
-from .formats.resolve import Format, by_trailer_name, read_plain, resolve
+from .formats.resolve import Format, read_plain, resolve, safe_format
 from .report import not_found
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -81,13 +81,13 @@ def decoded_unasked(found: Loaded) -> dict[Any, Any]:
 
 def decode_safely(payload: bytes, format: str) -> dict[Any, Any] | None:
     """Return the state in a payload; None if decoding its format may run code."""
-    known = by_trailer_name(format)
+    known = safe_format(format)
     return known.decode(payload) if known else None
 
 
 def is_safe(format: str) -> bool:
     """Return True if decoding a format runs no code."""
-    return by_trailer_name(format) is not None
+    return safe_format(format) is not None
 
 
 def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:

@@ -25,11 +25,10 @@ from typing import Any, Final, Self, TypeVar
 from . import errors, lifetime, loading, options, recovery
 from .committer import Commit, Committer, Encoded
 from .engine.history import History
-from .engine.layout import COPIES, KEEP
+from .engine.layout import COPIES, KEEP, Copies
 from .engine.newest import Loaded
 from .engine.slots import Generation
 from .engine.store import Outcome, Store
-from .engine.survey import Folders
 from .events import Event, Events
 from .options import Flag, Path
 from .report import Recovery, not_found, recovery_of
@@ -115,7 +114,7 @@ class RedunDict(dict[K, V]):
         mode: int | None = None,
         *,
         format: object = "json",
-        copies: int | Folders = COPIES,
+        copies: Copies = COPIES,
         keep: int = KEEP,
         history: History | None = None,
         defaults: Mapping[Any, Any] | None = None,
@@ -558,12 +557,12 @@ class RedunDict(dict[K, V]):
         with self.lock:  # nobody closes it in between
             return self._encode() if lifetime.is_registered(self) else None
 
-    def _commit_unasked(self, encoded: Encoded) -> int:
-        outcome = self._commit(encoded)
-        self._events.committed(outcome)
-        return outcome.generation
-
-    def _failed_unasked(self, error: Exception | None) -> None:
+    def _tell_unasked(self, outcome: Outcome | None, error: Exception | None) -> None:
+        try:
+            if outcome:
+                self._events.committed(outcome)
+        except errors.RedundancyWarning as warning:  # a filter made an error of it
+            error = warning
         self._events.failed(error)
 
     # --- the end

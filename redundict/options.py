@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from .engine.history import MIN_THINNED, RECENT, THINNED, History
-from .engine.layout import Layout
-from .engine.survey import Folders
+from .engine.layout import Copies, Layout
 from .events import Event
 from .formats import resolve
 from .formats.resolve import Format
@@ -45,7 +44,7 @@ def checked(
     mode: int | None,
     *,
     format: object,
-    copies: int | Folders,
+    copies: Copies,
     keep: int,
     history: History | None,
     defaults: Mapping[Any, Any] | None,

@@ -294,11 +294,11 @@ def handing_over(folder: str, size: int) -> Row:
     with redundict.open(os.path.join(folder, "large.json")) as state:
         line = {"name": "a line of some length", "at": [1, 2.5, None], "on": True}
         state["lines"] = [dict(line) for _ in range(size // 60)]
-        state.sync(wait=False).result()
+        state.sync_soon().result()
         for number in range(15):
             state["number"] = number
             began = time.perf_counter()
-            future = state.sync(wait=False)
+            future = state.sync_soon()
             times[1].append(time.perf_counter() - began)
             future.result()
             began = time.perf_counter()

@@ -49,12 +49,6 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "state.json")
 
 
-@pytest.fixture(autouse=True)
-def one_copy_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write copies in their order, however slow the disk is: what fails first is then known."""
-    inside.one_copy_after_the_other(monkeypatch)
-
-
 @pytest.fixture
 def writes_noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
     """Return what begins to note how many bytes each write to a disk has."""

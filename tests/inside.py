@@ -19,11 +19,11 @@ written here, under "The laws, broken".
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from io import FileIO
 from typing import Any
 
 import pytest
@@ -34,6 +34,7 @@ from redundict.cli import exits
 from redundict.cli.parser import main as command_line
 from redundict.cli.parser import parser
 from redundict.engine import (
+    disk,
     files,
     history,
     layout,
@@ -45,11 +46,13 @@ from redundict.engine import (
     trailer,
     writes,
 )
-from redundict.engine.files import Disk, NotAFileError, Stat
+from redundict.engine.disk import Disk, Stat
+from redundict.engine.files import NotAFileError
 from redundict.engine.layout import COPIES, KEEP, LETTERS, Layout
 from redundict.engine.ledger import Ledger
 from redundict.engine.lock import encode_note, parse_note
 from redundict.engine.trailer import NewerVersion, Trailer, TrailerError, Verified
+from redundict.formats import snapshots
 from redundict.formats.strict_json import JsonFormat
 
 __all__ = [
@@ -87,18 +90,18 @@ Exit = exits.Exit
 Patch = pytest.MonkeyPatch
 
 ONE_MODULE_EACH = {
-    "fsync": files.__name__,
+    "fsync": disk.__name__,
     "filelock": lock.__name__,
-    "pickle.loads": "redundict.formats.resolve",
+    "pickle.loads": "redundict.formats.pickles",
 }  #: A dangerous word, and the one module whose code has it.
 
 
 # --- Stand-ins for the system calls
 
 
-def use_disk(patch: Patch, disk: Disk) -> None:
-    """Let every system call that a store makes go to `disk`."""
-    patch.setattr(files, "disk", disk)
+def use_disk(patch: Patch, stand_in: Disk) -> None:
+    """Let every system call that a store makes go to a stand-in."""
+    patch.setattr(files, "disk", stand_in)
 
 
 def disk_in_use() -> Disk:
@@ -109,10 +112,10 @@ def disk_in_use() -> Disk:
 class QuickDisk(Disk):
     """A real disk that is not waited for. No power is cut where it is used."""
 
-    def sync_data(self, fd: int) -> None:
+    def sync_data(self, fd: FileIO) -> None:
         """Do nothing."""
 
-    def sync_all(self, fd: int) -> None:
+    def sync_all(self, fd: FileIO) -> None:
         """Do nothing."""
 
     def sync_directory(self, path: str) -> None:
@@ -132,7 +135,7 @@ class FailingDisk(Disk):
         self._calls = {calls} if isinstance(calls, str) else set(calls)
         self._error = error
         self._endings = endings
-        self._paths: dict[int, str] = {}
+        self._paths: dict[FileIO, str] = {}
         self.count = 0  #: Calls that were refused.
 
     def _check(self, call: str, path: str) -> None:
@@ -143,47 +146,47 @@ class FailingDisk(Disk):
                 raise self._error
             raise OSError(self._error, os.strerror(self._error), path)
 
-    def _opened(self, fd: int, path: str) -> int:
+    def _opened(self, fd: FileIO, path: str) -> FileIO:
         self._paths[fd] = path
         return fd
 
-    def open_read(self, path: str) -> int:
+    def open_read(self, path: str) -> FileIO:
         self._check("open_read", path)
         return self._opened(super().open_read(path), path)
 
-    def open_write(self, path: str) -> int:
+    def open_write(self, path: str) -> FileIO:
         self._check("open_write", path)
         return self._opened(super().open_write(path), path)
 
-    def create(self, path: str, mode: int) -> int:
+    def create(self, path: str, mode: int) -> FileIO:
         self._check("create", path)
         return self._opened(super().create(path, mode), path)
 
-    def stat(self, fd: int) -> Stat:
+    def stat(self, fd: FileIO) -> Stat:
         self._check("stat", self._paths[fd])
         return super().stat(fd)
 
-    def read(self, fd: int, size: int, offset: int) -> bytes:
+    def read(self, fd: FileIO, size: int, offset: int) -> bytes:
         self._check("read", self._paths[fd])
         return super().read(fd, size, offset)
 
-    def write(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+    def write(self, fd: FileIO, data: bytes | memoryview, offset: int) -> int:
         self._check("write", self._paths[fd])
         return super().write(fd, data, offset)
 
-    def truncate(self, fd: int, size: int) -> None:
+    def truncate(self, fd: FileIO, size: int) -> None:
         self._check("truncate", self._paths[fd])
         super().truncate(fd, size)
 
-    def chmod(self, fd: int, mode: int) -> None:
+    def chmod(self, fd: FileIO, mode: int) -> None:
         self._check("chmod", self._paths[fd])
         super().chmod(fd, mode)
 
-    def sync_data(self, fd: int) -> None:
+    def sync_data(self, fd: FileIO) -> None:
         self._check("sync_data", self._paths[fd])
         super().sync_data(fd)
 
-    def sync_all(self, fd: int) -> None:
+    def sync_all(self, fd: FileIO) -> None:
         self._check("sync_all", self._paths[fd])
         super().sync_all(fd)
 
@@ -200,9 +203,9 @@ def fail_on(
     patch: Patch, calls: str | Collection[str], error: int | BaseException, *endings: str
 ) -> FailingDisk:
     """Use a `FailingDisk`, and return it."""
-    disk = FailingDisk(calls, error, *endings)
-    use_disk(patch, disk)
-    return disk
+    failing = FailingDisk(calls, error, *endings)
+    use_disk(patch, failing)
+    return failing
 
 
 SYNCS = ("sync_data", "sync_all")  #: The calls that flush a file.
@@ -211,6 +214,12 @@ SYNCS = ("sync_data", "sync_all")  #: The calls that flush a file.
 def deny_plain_files(patch: Patch, denied: Callable[..., object]) -> None:
     """Let `denied` be called in place of `open`, for a file that is no slot."""
     patch.setattr(files, "open", denied, raising=False)
+
+
+def overwrite(path: str, *parts: bytes, **options: Any) -> None:
+    """Make a file hold `parts` durably, or raise; the options are those of `files.Overwriting`."""
+    for error in files.overwrite_all([files.Overwriting(path, parts, **options)]).values():
+        raise error
 
 
 # --- Time
@@ -281,18 +290,16 @@ class Engine:
         self._inner._number = number - 1
 
     def reopen(self) -> Engine:
-        """Return a store opened anew in this one's place, as `reload` does."""
-        anew = Engine(self._inner.again())
-        anew._open()
-        return anew
-
-    def _open(self) -> None:
-        loaded, _ = self._inner.open()
+        """Read and heal once more, as `reload` does; return this very engine."""
+        loaded, _ = self._inner.heal(self._inner.read())
         self.found = Found(loaded.generation, loaded.payload, loaded.slots)
+        return self
 
     def commit(self, payload: bytes, *, even_if_unchanged: bool = False) -> int:
-        """Commit a payload; return its number once it is durable."""
-        return self._inner.commit(payload, "json", even_if_unchanged=even_if_unchanged)
+        """Commit a payload; return its number once it is durable; warn of a copy that is not."""
+        outcome = self._inner.commit(payload, "json", even_if_unchanged=even_if_unchanged)
+        recovery.warn_if_incomplete(self.layout.path, outcome)
+        return outcome.generation
 
     def take_lock(self) -> None:
         self._inner.lock.acquire()
@@ -306,19 +313,19 @@ class Engine:
 
     def known_durable(self) -> set[str]:
         """Return the paths of the slots that are known to be on the medium."""
-        return {path for path, place in self._inner.ledger.places.items() if place.settled}
+        return {path for path, slot in self._inner._ledger.slots.items() if slot.durable}
 
     def distrusted(self) -> set[str]:
         """Return the paths of the slots to which a write was not completed."""
-        return {path for path, place in self._inner.ledger.places.items() if place.distrusted}
+        return self._inner._ledger.unfinished()
 
     def look_again(self) -> None:
         """Look at the trailers, as a commit does before it writes."""
-        self._inner.ledger.look_again(self._inner.generation)
+        self._inner._ledger.refuse_other_writers(self._inner.generation)
 
     def remembered(self) -> int:
         """Return how many generations the engine remembers."""
-        return len(self._inner.ledger.known)
+        return len(self._inner._ledger.known)
 
 
 def open_store(
@@ -329,13 +336,23 @@ def open_store(
     engine = Engine(store.Store(where))
     if locked:
         engine.take_lock()
-    engine._open()
-    return engine
+    else:
+        engine._inner.lock = _LostLock(where.lock_path, where.path)
+    return engine.reopen()
+
+
+class _LostLock(lock.WriterLock):
+    """A lock that its holder takes for held, while others can take it."""
+
+    held = True
+
+    def release(self, settled: str = "") -> None:
+        """Do nothing: it is lost."""
 
 
 def engine_of(state: redundict.RedunDict[Any, Any]) -> Engine:
     """Return the engine below an open dict."""
-    return Engine(state._writer.store)
+    return Engine(state._store)
 
 
 def load(where: str | Layout, generation: int | None = None, *, patiently: bool = False) -> Found:
@@ -434,30 +451,25 @@ def notes_passed_on(path: str, *notes: str) -> list[str]:
 
 def kill(state: redundict.RedunDict[Any, Any]) -> None:
     """Leave a store as a killed process does: nothing more is saved, and the lock is free."""
-    lifetime.ended(state)
+    lifetime.unregister(state)
     engine_of(state)._inner.lock.release()
 
 
 def forget(state: redundict.RedunDict[Any, Any]) -> None:
     """Let nothing be saved when a dict is dropped, or at the exit."""
-    lifetime.ended(state)
+    lifetime.unregister(state)
 
 
 @contextlib.contextmanager
 def background_lock_held(state: redundict.RedunDict[Any, Any]) -> Iterator[None]:
     """Hold what the background needs, as a thread of the parent may at a fork."""
-    with state._writer._queue:
+    with state._committer._queue:
         yield
-
-
-def one_copy_after_the_other(patch: Patch) -> None:
-    """Write the copies in their order, however slow the disk is: what fails first is known."""
-    patch.setattr(files, "_WORTH_A_THREAD", math.inf)
 
 
 def without_snapshots(patch: Patch) -> None:
     """Encode the dict itself, though other threads may change it meanwhile."""
-    patch.setattr(mapping, "snapshot", lambda state: state)
+    patch.setattr(snapshots, "snapshot", dict)
 
 
 def is_code_above_the_engine(file: str) -> bool:
@@ -473,7 +485,7 @@ def is_code(file: str) -> bool:
 #: A line of a program: at its exit, wait 0.2 s for a transaction of another thread.
 BRIEF_AT_EXIT = "import redundict.mapping; redundict.mapping._AT_EXIT = 0.2"
 #: An expression of a program: leave `it` as an interrupt in the middle of a reload leaves it.
-HALF_REPLACED = 'setattr(it, "_is_whole", False)'
+HALF_REPLACED = 'it._replace({}) or setattr(it, "_incoming", (None, {"n": 0}))'
 
 
 # --- The laws, broken (DESIGN, section 4)
@@ -494,30 +506,30 @@ def break_law_2(patch: Patch) -> None:
 def break_law_2_by_syncing_alone(patch: Patch) -> None:
     """Sync the survivor without writing its pages again: a failed sync marked them clean."""
 
-    def settle(ledger: Ledger) -> redundict.Slot | None:
-        for place in ledger.places.values():
-            if place.slot.sound and not place.settled:
-                fd = files.disk.open_write(place.slot.path)
+    def make_durable(ledger: Ledger) -> redundict.Slot | None:
+        for slot in list(ledger.slots.values()):
+            if slot.sound and not slot.durable:
+                fd = files.disk.open_write(slot.path)
                 with contextlib.suppress(OSError):
                     files.disk.sync_all(fd)
-                    files.disk.sync_directory(os.path.dirname(place.slot.path))
+                    files.disk.sync_directory(os.path.dirname(slot.path))
                 files.disk.close(fd)
-                place.settled = place.sized = place.named = True
+                ledger.put(replace(slot, durable=True))
         return ledger.survivor()
 
-    _make_durable_with(patch, settle)
+    _make_durable_with(patch, make_durable)
 
 
 def _make_durable_with(patch: Patch, act: Callable[[Ledger], redundict.Slot | None]) -> None:
     for module in (store, writes):
-        patch.setattr(module, "settle", act)
+        patch.setattr(module, "make_durable", act)
 
 
 def break_law_3(patch: Patch) -> None:
     """Trust a slot of which a write or a sync failed."""
     real = files.overwrite_all
 
-    def overwrite_all(targets: list[files.Overwriting]) -> dict[str, Exception]:
+    def overwrite_all(targets: list[files.Overwriting]) -> files.Failures:
         real(targets)
         return {}
 
@@ -529,7 +541,9 @@ def write_the_first_commit_in_place(patch: Patch) -> None:
     real = files.Overwriting
 
     def in_place(*args: Any, **options: Any) -> files.Overwriting:
-        return real(*args, **{**options, "afresh": False})
+        made = real(*args, **options)
+        made.afresh = False
+        return made
 
     patch.setattr(files, "Overwriting", in_place)
 

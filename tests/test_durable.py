@@ -48,7 +48,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Recording:
 
 def known(path: str, content: bytes, ending: bytes = b"") -> None:
     """Overwrite a file whose size and name are on the medium."""
-    files.overwrite(path, content, ending=lambda: ending, sync_size=False, sync_name=False)
+    inside.overwrite(path, content, ending, durable=True)
 
 
 def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Recording) -> None:
@@ -66,7 +66,7 @@ def test_overwriting_in_place_syncs_no_more_than_it_changes(path: str, disk: Rec
     assert disk.calls == ["write", "truncate", "sync_all"]
     assert damage.read(path) == b"e" * 4096
     disk.calls.clear()
-    files.overwrite(path, b"f" * 4096)
+    inside.overwrite(path, b"f" * 4096)
     assert disk.calls == ["write", "sync_all", "sync_directory"]
 
 
@@ -82,9 +82,9 @@ def test_a_close_that_fails_after_the_sync_is_no_success(
 
     inside.use_disk(monkeypatch, NotClosed())
     with pytest.raises(OSError, match="No space left"):
-        files.overwrite(path, b"x")
+        inside.overwrite(path, b"x")
     with pytest.raises(OSError, match="No space left"):
-        files.overwrite(f"{path}.other", b"x", afresh=True)
+        inside.overwrite(f"{path}.other", b"x", afresh=True)
     assert not os.path.exists(f"{path}.other")
 
 
@@ -119,7 +119,7 @@ def test_what_is_large_is_not_copied_to_be_written_in_one_call(path: str, disk: 
 
 def test_a_created_file_appears_whole(path: str, disk: Recording) -> None:
     """It has another name until its content is synced, and its name is synced then."""
-    files.overwrite(path, b"x" * 10, afresh=True)
+    inside.overwrite(path, b"x" * 10, afresh=True)
     assert disk.calls == ["write", "sync_all", "sync_directory"]
     assert os.listdir(os.path.dirname(path)) == ["state.json"]
 
@@ -129,11 +129,11 @@ def test_permissions_are_exact_whatever_the_umask(path: str, umask: int) -> None
     """A mode is set exactly; `mode_if_new` only on a file that is created."""
     before = os.umask(umask)
     try:
-        files.overwrite(path, b"x", mode=0o640)
+        inside.overwrite(path, b"x", mode=0o640)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
-        files.overwrite(path, b"x", mode_if_new=0o600)
+        inside.overwrite(path, b"x", mode_if_new=0o600)
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o640
-        files.overwrite(path + "2", b"x", mode_if_new=0o600)
+        inside.overwrite(path + "2", b"x", mode_if_new=0o600)
         assert stat.S_IMODE(os.stat(path + "2").st_mode) == 0o600
     finally:
         os.umask(before)
@@ -150,7 +150,7 @@ def test_what_is_no_regular_file_is_neither_followed_nor_opened(path: str) -> No
         with pytest.raises(inside.NotAFileError):
             files.read(name)
         with pytest.raises(inside.NotAFileError):
-            files.overwrite(name, b"overwritten")
+            inside.overwrite(name, b"overwritten")
     assert damage.read(target) == b"precious"
 
 
@@ -185,8 +185,8 @@ def test_no_descriptor_is_left_open_when_a_call_fails(
         inside.fail_on(monkeypatch, call, errno.EIO)
         with pytest.raises(OSError, match="Input/output"):
             files.read(path)
-            files.overwrite(path, b"y", mode=0o600, sync_size=False)
-            files.overwrite(path, b"y", sync_size=False)
+            inside.overwrite(path, b"y", mode=0o600, durable=True)
+            inside.overwrite(path, b"y", durable=True)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

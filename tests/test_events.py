@@ -162,7 +162,7 @@ def test_a_callback_in_the_background_never_meets_a_transaction_that_waits_for_i
     state.sync()
     os.mkdir(f"{path}.b1")
     state["n"] = 1
-    future = state.sync(wait=False)
+    future = state.sync_soon()
     assert called.wait(10)
 
     def use() -> None:
@@ -187,10 +187,10 @@ def test_a_warning_that_is_an_error_does_not_end_the_background(path: str) -> No
         state.sync()
         os.mkdir(f"{path}.b1")
         state["n"] = 1
-        assert state.sync(wait=False).result(10) == 2
+        assert state.sync_soon().result(10) == 2
         os.rmdir(f"{path}.b1")
         state["n"] = 2
-        assert state.sync(wait=False).result(10) == 3
+        assert state.sync_soon().result(10) == 3
     assert {event.kind for event in events} == {EventKind.DEGRADED, EventKind.FAILED}
 
 

@@ -172,7 +172,7 @@ def test_a_child_leaves_a_store_that_a_thread_of_the_parent_is_writing(
             state.sync()
         inside.use_disk(monkeypatch, Stuck())
         state["n"] = 3
-        future = state.sync(wait=False)
+        future = state.sync_soon()
         assert at_work.wait(10)
 
         def leave() -> None:

@@ -382,10 +382,10 @@ def test_copies_lie_on_two_drives_of_windows(fs: FakeFilesystem, windows: str) -
         state["n"] = 1
     os.remove(f"{windows}.a0")
     damage.age("D:\\mirror\\state.json.b0")
-    assert redundict.load(windows, folders=folders) == {"n": 1}
+    assert redundict.load(windows, copies=folders) == {"n": 1}
     with redundict.open(windows, copies=folders) as state:
         assert state == {"n": 1}
-    assert redundict.check(windows, folders=folders).state is StoreState.HEALTHY
+    assert redundict.check(windows, copies=folders).state is StoreState.HEALTHY
 
 
 def test_a_link_at_a_slot_is_not_followed_on_windows(

@@ -118,7 +118,7 @@ def test_what_a_future_calls_in_the_background_may_change_everything(path: str) 
                 state[str(rng.randrange(600))] = [1]
 
         for state["n"] in range(50):
-            state.sync(wait=False).add_done_callback(change)
+            state.sync_soon().add_done_callback(change)
             state.sync()
     assert redundict.load(path)["n"] == 49
 

@@ -41,7 +41,7 @@ def test_what_is_unsaved_at_exit_is_saved(path: str, options: str) -> None:
     done = run(
         f"""
 state = redundict.open(sys.argv[1]{options}); state["n"] = [1]; state.sync(); state["n"].append(2)
-other = redundict.open(sys.argv[1] + "2"{options}); other["m"] = 1; other.sync(wait=False)
+other = redundict.open(sys.argv[1] + "2"{options}); other["m"] = 1; other.sync_soon()
 """,
         path,
     )
@@ -78,7 +78,7 @@ def test_handlers_that_run_later_can_still_use_the_store(path: str) -> None:
         """
 import atexit, importlib
 for name in [n for n in sys.modules if n.split(".")[0] == "redundict"]: del sys.modules[name]
-def last(): state["n"] = 2; state.sync(); state["n"] = 3; state.sync(wait=False).result(10)
+def last(): state["n"] = 2; state.sync(); state["n"] = 3; state.sync_soon().result(10)
 atexit.register(last)  # before redundict registers its own, so it runs after that
 redundict = importlib.import_module("redundict")
 state = redundict.open(sys.argv[1]); state["n"] = 1
@@ -206,7 +206,7 @@ def test_a_store_is_not_collected_in_the_middle_of_its_own_commit(
         state.sync()
     inside.use_disk(monkeypatch, Collecting())
     state["n"] = 2
-    future = state.sync(wait=False)
+    future = state.sync_soon()
     state["n"] = 3
     del state
     dropped.set()
@@ -242,7 +242,7 @@ def test_the_exit_of_a_child_writes_nothing_of_its_parent(path: str, options: st
     done = run(
         f"""
 import warnings; warnings.simplefilter("ignore")
-state = redundict.open(sys.argv[1]{options}); state["n"] = 1; state.sync(wait=False).result(10)
+state = redundict.open(sys.argv[1]{options}); state["n"] = 1; state.sync_soon().result(10)
 if os.fork() == 0:
     state["n"] = 2
     sys.exit()

@@ -202,7 +202,7 @@ def test_copy_b_can_live_in_another_folder(tmp_path: Path, path: str) -> None:
     os.remove(folders[0] / "state.json.a0")
     with redundict.open(path, copies=folders) as state:
         assert state == {"n": 1}
-    assert redundict.check(path, folders=folders).state is redundict.StoreState.HEALTHY
+    assert redundict.check(path, copies=folders).state is redundict.StoreState.HEALTHY
 
 
 @pytest.mark.parametrize("wrong", [{"copies": 0}, {"copies": 27}, {"keep": 1}, {"keep": 1001}])
@@ -299,14 +299,14 @@ def test_a_failure_inside_dooms_the_outer_transaction(store: str) -> None:
     "act",
     [
         lambda state: state.sync(),
-        lambda state: state.sync(wait=False),
+        lambda state: state.sync_soon(),
         lambda state: state.close(),
         lambda state: state.reload(),
         lambda state: state.rollback(),
-        lambda state: state.commit(lambda _: None),
+        lambda state: state.modify(lambda _: None),
     ],
 )
-@pytest.mark.parametrize("outer", ["transaction", "commit"])
+@pytest.mark.parametrize("outer", ["transaction", "modify"])
 def test_nothing_else_commits_or_replaces_the_state_inside(
     store: str, act: Callable[[redundict.RedunDict], object], outer: str
 ) -> None:
@@ -321,8 +321,8 @@ def test_nothing_else_commits_or_replaces_the_state_inside(
             raise KeyError
 
         with pytest.raises(KeyError):
-            if outer == "commit":
-                state.commit(change)
+            if outer == "modify":
+                state.modify(change)
             with state.transaction():
                 change(state)
         assert state == {"n": 2}
@@ -330,7 +330,7 @@ def test_nothing_else_commits_or_replaces_the_state_inside(
     assert redundict.load(store) == {"n": 2}
 
 
-def test_a_transaction_inside_a_commit_is_part_of_it(store: str) -> None:
+def test_a_transaction_inside_modify_is_part_of_it(store: str) -> None:
     """What the function changed before it is not committed without what comes after."""
     with redundict.open(store) as state:
 
@@ -340,7 +340,8 @@ def test_a_transaction_inside_a_commit_is_part_of_it(store: str) -> None:
                 state["n"] = 3
             assert state.generation == 2
 
-        assert state.commit(change) == 3
+        state.modify(change)
+        assert state.generation == 3
     assert redundict.load(store) == {"n": 3, "m": 1}
 
 

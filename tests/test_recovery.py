@@ -239,11 +239,11 @@ def test_copies_in_folders_of_their_own_are_checked_and_repaired(tmp_path: Path,
         state["n"] = 1
     shutil.rmtree(folders[1])
     os.mkdir(folders[1])
-    report = redundict.check(path, folders=folders)
+    report = redundict.check(path, copies=folders)
     assert report.state is StoreState.DEGRADED
     assert report.action is not None
-    assert f"--folder={folders[1]}" in report.action
-    assert redundict.repair(path, folders=folders).report.state is StoreState.HEALTHY
+    assert f"--copies={folders[1]}" in report.action
+    assert redundict.repair(path, copies=folders).report.state is StoreState.HEALTHY
 
 
 def test_lowering_copies_or_keep_is_no_damage(path: str) -> None:

@@ -60,12 +60,13 @@ def test_what_another_holder_of_the_lock_may_have_touched_is_settled_again(
         assert written == [4096] * (2 + 2 * others)
 
 
-def test_commit_takes_the_newest_state_first(path: str) -> None:
+def test_modify_takes_the_newest_state_first(path: str) -> None:
     """Both changes are there, in whatever order the commits came."""
     one, other = opened(path), opened(path)
-    assert one.commit(lambda state: state.update(a=1)) == 1
-    assert other.commit(lambda state: state.update(b=2)) == 2
-    assert one.commit(lambda state: state.update(c=3)) == 3
+    assert one.modify(lambda state: state.setdefault("a", 1)) == 1
+    assert other.modify(lambda state: state.setdefault("b", 2)) == 2
+    assert one.modify(lambda state: state.setdefault("c", 3)) == 3
+    assert (other.generation, one.generation) == (2, 3)
     assert one == {"a": 1, "b": 2, "c": 3}
     assert redundict.load(path) == one
     one.close()
@@ -83,30 +84,31 @@ def test_a_function_that_raises_changes_nothing(path: str) -> None:
             raise KeyError
 
         with pytest.raises(KeyError):
-            state.commit(fail)
+            state.modify(fail)
         assert state == {"n": 1}
     assert redundict.load(path) == {"n": 1}
 
 
 @pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")  # of what it rolled back
-def test_commit_succeeds_once_a_disk_that_could_not_sync_can(
+def test_modify_succeeds_once_a_disk_that_could_not_sync_can(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the failed commit left looks whole: it is our own, and no other writer's."""
 
     with opened(path) as state:
         for n in (1, 2):
-            state.commit(lambda inside, n=n: inside.update(n=n))
+            state.modify(lambda inside, n=n: inside.update(n=n))
         with monkeypatch.context() as patch:
             inside.fail_on(patch, inside.SYNCS, errno.EIO)
             with pytest.raises(redundict.CommitError):
-                state.commit(lambda inside: inside.update(n=3))
+                state.modify(lambda inside: inside.update(n=3))
         assert state.reload() == 2
-        assert state.commit(lambda inside: inside.update(n=inside["n"] + 2)) == 4
+        state.modify(lambda inside: inside.update(n=inside["n"] + 2))
+        assert state.generation == 4
         assert redundict.load(path) == {"n": 4}
 
 
-def test_commit_begins_again_when_a_writer_slipped_past_the_lock(path: str) -> None:
+def test_modify_begins_again_when_a_writer_slipped_past_the_lock(path: str) -> None:
     """Where the lock was lost, the trailers tell, and both changes are kept."""
     with opened(path) as state:
         state["n"] = 0
@@ -121,12 +123,12 @@ def test_commit_begins_again_when_a_writer_slipped_past_the_lock(path: str) -> N
                     past["past"] = past.generation
             inside["n"] += 1
 
-        state.commit(change)
+        state.modify(change)
         assert len(calls) == 2
         assert state == {"n": 1, "past": 1}
         with pytest.raises(redundict.ConflictError):
             calls.clear()
-            state.commit(change, retries=0)
+            state.modify(change, timeout=0)
         state.reload()
     assert redundict.load(path) == {"n": 1, "past": 3}
 
@@ -154,10 +156,10 @@ def test_another_s_commit_is_waited_for(path: str) -> None:
             time.sleep(0.3)
             state["one"] = 1
 
-        thread = threading.Thread(target=one.commit, args=(slowly,))
+        thread = threading.Thread(target=one.modify, args=(slowly,))
         thread.start()
         assert inside.wait(10)
-        other.commit(lambda state: state.update(other=2))
+        other.modify(lambda state: state.update(other=2))
         thread.join()
     assert redundict.load(path) == {"one": 1, "other": 2}
 
@@ -184,7 +186,7 @@ with redundict.open(sys.argv[1], shared=True, timeout=60) as state:
     def count(state):
         state["n"] = state.get("n", 0) + 1
     for _ in range(int(sys.argv[2])):
-        state.commit(count)
+        state.modify(count)
         os.write(1, b".")
 """
 

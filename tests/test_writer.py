@@ -86,7 +86,7 @@ def test_a_sync_that_nobody_waits_for_takes_the_state_now(path: str, disk: SlowD
         state.sync()
         hold(disk)
         state["n"].append(2)
-        future = state.sync(wait=False)
+        future = state.sync_soon()
         assert disk.reached.wait(10)
         state["n"].append(3)
         assert not future.done()
@@ -104,11 +104,11 @@ def test_those_overtaken_are_merged_and_answered(path: str, disk: SlowDisk) -> N
         state.sync()
         hold(disk)
         state["n"] = 0
-        first = state.sync(wait=False)
+        first = state.sync_soon()
         assert disk.reached.wait(10)
         futures = []
         for state["n"] in range(1, 11):
-            futures.append(state.sync(wait=False))
+            futures.append(state.sync_soon())
         disk.gate.set()
         assert first.result(10) == 2
         assert {future.result(10) for future in futures} == {3}
@@ -123,7 +123,7 @@ def test_a_sync_that_waits_comes_after_those_that_nobody_waited_for(
         for n in range(200):
             state["n"] = n
             if n % 3:
-                state.sync(wait=False)
+                state.sync_soon()
             else:
                 number = state.sync()
                 assert number == state.generation
@@ -141,7 +141,7 @@ def test_commits_from_several_threads_are_one_after_the_other(path: str) -> None
                 with lock:
                     n = next(states)
                     state["n"] = n
-                    futures.append((n, state.sync(wait=False)))
+                    futures.append((n, state.sync_soon()))
 
         threads = [threading.Thread(target=work) for _ in range(4)]
         for thread in threads:
@@ -165,7 +165,7 @@ def test_errors_reach_the_future_and_the_callback(path: str, disk: SlowDisk, err
         disk.error = error
         state["n"] = 2
         with pytest.raises(redundict.CommitError) as caught:
-            state.sync(wait=False).result(10)
+            state.sync_soon().result(10)
         assert caught.value.path == path
         eventually(lambda: events)
         assert [event.kind for event in events] == [redundict.EventKind.FAILED]
@@ -194,7 +194,7 @@ def test_an_interrupt_is_for_the_thread_that_was_interrupted(
             with pytest.raises(KeyboardInterrupt):
                 state.sync()
             state["n"] = 3
-            other = state.sync(wait=False)
+            other = state.sync_soon()
             assert isinstance(other.exception(10), redundict.CommitError | None)
         assert state.sync() == state.generation
     assert redundict.load(path) == {"n": 3}
@@ -301,7 +301,7 @@ def test_what_cannot_be_stored_is_refused_at_once(path: str) -> None:
     with redundict.open(path) as state:
         state["n"] = {1}
         with pytest.raises(redundict.UnstorableError, match=r"state\['n'\]"):
-            state.sync(wait=False)
+            state.sync_soon()
         del state["n"]
 
 
@@ -312,7 +312,7 @@ def test_a_failed_background_commit_is_tried_again_by_close(path: str, disk: Slo
     state.sync()
     state["n"] = 2
     disk.error = errno.ENOSPC
-    failed = state.sync(wait=False)
+    failed = state.sync_soon()
     assert isinstance(failed.exception(10), redundict.CommitError)
     with pytest.raises(redundict.CommitError):
         state.close()
@@ -327,7 +327,7 @@ def test_close_waits_for_what_was_handed_over(path: str, disk: SlowDisk) -> None
     state.sync()
     hold(disk)
     state["n"] = 1
-    future = state.sync(wait=False)
+    future = state.sync_soon()
     assert disk.reached.wait(10)
     threading.Timer(0.05, disk.gate.set).start()
     state.close()
@@ -337,14 +337,14 @@ def test_close_waits_for_what_was_handed_over(path: str, disk: SlowDisk) -> None
 
 
 def test_no_background_is_started_for_a_store_that_was_closed_meanwhile(path: str) -> None:
-    """Another thread may close it in the middle of `sync(wait=False)`."""
+    """Another thread may close it in the middle of `sync_soon()`."""
     state = redundict.open(path)
     futures: list[Future[int]] = []
 
     def hand_over() -> None:
         with contextlib.suppress(redundict.ClosedError):
             while True:
-                futures.append(state.sync(wait=False))
+                futures.append(state.sync_soon())
 
     thread = threading.Thread(target=hand_over)
     thread.start()
@@ -365,10 +365,10 @@ def test_what_was_handed_over_is_committed_before_anything_else(
         state.sync()
         hold(disk)
         state["n"] = 2
-        state.sync(wait=False)
+        state.sync_soon()
         assert disk.reached.wait(10)
         state["n"] = 3
-        future = state.sync(wait=False)
+        future = state.sync_soon()
         threading.Timer(0.05, disk.gate.set).start()
         if act == "reload":
             state.reload()
@@ -380,7 +380,7 @@ def test_what_was_handed_over_is_committed_before_anything_else(
             with state.transaction():
                 assert redundict.load(path) == {"n": 3}
         else:
-            state.commit(lambda it: it.update(n=it["n"] + 1))
+            state.modify(lambda it: it.update(n=it["n"] + 1))
             assert state == {"n": 4}
         assert future.result(0) == 3
         assert redundict.load(path, 3) == {"n": 3}
@@ -394,10 +394,10 @@ def test_a_future_that_is_cancelled_is_not_answered_and_the_state_is_saved(
         state.sync()
         hold(disk)
         state["n"] = 1
-        state.sync(wait=False)
+        state.sync_soon()
         assert disk.reached.wait(10)
         state["n"] = 2
-        futures = [state.sync(wait=False), state.sync(wait=False)]
+        futures = [state.sync_soon(), state.sync_soon()]
         assert futures[0].cancel()
         disk.gate.set()
         futures[1].result(10)
@@ -415,7 +415,7 @@ def test_a_future_may_call_back_into_the_store(path: str) -> None:
             done.set()
 
         for state["n"] in range(50):
-            state.sync(wait=False).add_done_callback(again)
+            state.sync_soon().add_done_callback(again)
             with state.lock:
                 state["m"] = state["n"]
         assert done.wait(10)
@@ -429,7 +429,7 @@ def test_asyncio_can_wait_for_a_commit(path: str) -> None:
     async def main() -> int:
         with redundict.open(path) as state:
             state["n"] = 1
-            return await asyncio.wrap_future(state.sync(wait=False))
+            return await asyncio.wrap_future(state.sync_soon())
 
     assert asyncio.run(main()) == 1
     assert redundict.load(path) == {"n": 1}
@@ -439,20 +439,20 @@ def test_an_unchanged_state_writes_nothing_in_the_background(path: str) -> None:
     """As with `sync`: the answer is the generation that holds it."""
     with redundict.open(path) as state:
         state["n"] = 1
-        assert state.sync() == state.sync(wait=False).result(10) == 1
+        assert state.sync() == state.sync_soon().result(10) == 1
 
 
 def test_shared_stores_are_written_in_the_background_too(path: str) -> None:
     """The lock is held only while the background commits; a conflict reaches the future."""
     with redundict.open(path, shared=True) as one, redundict.open(path, shared=True) as two:
         one["a"] = 1
-        assert one.sync(wait=False).result(10) == 1
+        assert one.sync_soon().result(10) == 1
         two["b"] = 1
         with pytest.raises(redundict.ConflictError):
-            two.sync(wait=False).result(10)
+            two.sync_soon().result(10)
         two.reload()
         two["b"] = 2
-        assert two.sync(wait=False).result(10) == 2
+        assert two.sync_soon().result(10) == 2
         one.reload()
     assert redundict.load(path) == {"a": 1, "b": 2}
 
@@ -530,7 +530,7 @@ def test_a_background_thread_does_not_keep_a_store_alive(path: str) -> None:
     """A store that is dropped is closed, its thread ends, and the next one can be opened."""
     state = redundict.open(path, autosync=100)
     state["n"] = 1
-    state.sync(wait=False).result(10)
+    state.sync_soon().result(10)
     del state
     gc.collect()
     eventually(lambda: not background_threads())

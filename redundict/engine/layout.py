@@ -70,7 +70,7 @@ class Layout:
     @classmethod
     def assumed(cls, path: str, copies: Copies | None = None) -> Layout:
         """Return the layout in which to look for a store of which nothing is known yet."""
-        return cls.of(path, COPIES if copies is None else copies, KEEP)
+        return cls.of(path, COPIES if copies is None else copies, MIN_KEEP)
 
     @classmethod
     def claimed(cls, path: str, copies: Copies | None, newest: Trailer) -> Layout:

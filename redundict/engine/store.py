@@ -280,6 +280,6 @@ class Store:
             self.lock.release(settled)
 
     def begin_as_child(self) -> None:
-        """Leave the lock to the parent process, in a child of fork, and begin without its threads."""
+        """Leave the lock to the parent process, in a child of fork."""
         self.turn = threading.RLock()
         self.lock.leave_to_parent()

@@ -29,7 +29,6 @@ _STARVED: Final = 10.0  #: Seconds after which a reader gives up that never saw 
 _LARGE: Final = 8_000_000  #: Bytes of payload from which slots are verified side by side.
 
 Seen = TypeVar("Seen")
-Folders = Sequence[str | os.PathLike[str]]
 
 
 def look(slot: Slot) -> Slot:

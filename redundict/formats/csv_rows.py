@@ -28,6 +28,7 @@ class CsvFormat:
     Args:
         on_subclass: None refuses a subclass of str. Otherwise its plain text is stored, and this
             is called with the item's path and the key or value.
+
     """
 
     name = "csv"

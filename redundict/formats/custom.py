@@ -53,6 +53,7 @@ class CustomFormat:
     Raises:
         TypeError: `target` has neither pair of functions.
         ValueError: `target` has no name that fits a trailer.
+
     """
 
     def __init__(self, target: Any, on_subclass: OnSubclass | None = None) -> None:

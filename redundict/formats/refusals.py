@@ -30,6 +30,7 @@ def refuse_first(state: State, format: str, objection: Callable[[object], str]) 
 
     Raises:
         UnstorableError: An item was objected to, or is nested too deep.
+
     """
     for path, value, depth in _walk(state):
         why = objection(value)

@@ -38,6 +38,7 @@ class Format(Protocol):
 
         Raises:
             UnstorableError: There is no such payload. `item` names the first item at fault.
+
         """
         ...
 
@@ -52,6 +53,7 @@ class Format(Protocol):
 
         Raises:
             FormatError: The payload is not in this format, or holds no dict.
+
         """
         ...
 
@@ -76,6 +78,7 @@ def resolve(format: object, on_subclass: OnSubclass | None = None) -> Format:
 
     >>> resolve("json").encode({"a": [1, None]})
     b'{"a":[1,null]}'
+
     """
     name = format
     if isinstance(format, ModuleType) and format.__name__ in (JsonFormat.name, PickleFormat.name):
@@ -103,11 +106,9 @@ def safe_format(name: str) -> Format | None:
     Returns:
         The format, for "json" and "csv". None for pickle, which would run code, and for names that
         are not known.
+
     """
     return resolve(name) if name in (JsonFormat.name, CsvFormat.name) else None
-
-
-by_trailer_name = safe_format  # The name before; loading and cli still use it.
 
 
 def read_plain(content: bytes, format: Format) -> State:
@@ -126,6 +127,7 @@ def read_plain(content: bytes, format: Format) -> State:
 
     Raises:
         FormatError: No format fits. An empty file fits none, because a crash may have emptied it.
+
     """
     if not content.strip(b"\0 \t\r\n"):
         raise undecodable(format.name, "it is empty or filled with NUL bytes")

@@ -32,6 +32,7 @@ def undisturbed(state: dict[Any, Any], encode: Callable[[dict[Any, Any]], bytes]
 
     Raises:
         UnstorableError: `encode` raised it, and the state is at fault.
+
     """
     if not other_threads_running():
         with suppress(RuntimeError, errors.UnstorableError):
@@ -64,6 +65,7 @@ def snapshot(state: dict[Any, Any]) -> dict[Any, Any]:
     >>> copy = snapshot({"a": inner, "b": inner})
     >>> copy["a"] is copy["b"], copy["a"] is inner
     (True, False)
+
     """
     root = dict(state)
     copies: dict[int, Any] = {id(state): root}

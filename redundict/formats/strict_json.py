@@ -48,6 +48,7 @@ class JsonFormat:
         on_subclass: None refuses a subclass of these types. Otherwise its plain value is stored if
             it is equal, and this is called with the item's path and value. For a key, the path is
             that of its dict.
+
     """
 
     name = "json"
@@ -115,6 +116,7 @@ def first_fault(container: Any, depth: int = 1) -> Fault | None:
 
     Returns:
         The item, or None if every item is of JSON's types.
+
     """
     if depth > MAX_DEPTH:
         return Fault(TOO_DEEP)

@@ -34,6 +34,7 @@ def with_plain_values(state: State, on_subclass: OnSubclass) -> State:
     Returns:
         A plain dict, in which every dict and list is a copy, too. An item that no plain value is
         equal to stays as it is.
+
     """
     plain: State = _Replacement(on_subclass).of(dict(state), ROOT, 1)
     return plain
@@ -96,6 +97,7 @@ def plain_value(value: object) -> object | None:
     Returns:
         A str, int, float, dict or list of exactly that type. Items in a container are not
         converted. None if no plain value is equal.
+
     """
     base = plain_type(value)
     if base is None:
