@@ -106,7 +106,10 @@ def closed_class(kind: Kind) -> Kind:
     still answer, `close` does nothing, and `isinstance` holds.
     """
     methods = {
-        name for base in kind.__mro__[:-1] for name, it in vars(base).items() if callable(it)
+        name
+        for base in kind.__mro__[:-1]
+        for name, it in vars(base).items()
+        if callable(it) and (not name.startswith("_") or name.startswith("__"))
     }
     refused = dict.fromkeys(methods - _MACHINERY - vars(_Closed).keys(), _refuse)
     return type(f"Closed{kind.__name__}", (_Closed, kind), refused)  # type: ignore[return-value]

@@ -99,6 +99,7 @@ class RedunDict(dict[K, V]):
     format: str
     recovery: Recovery | None
     lock: Any  # a reentrant lock: a type that threading does not name
+    _turn: Any  # to read and to write the store; whoever takes `lock` as well takes that first
     _committer: Committer
     _transactions: Transactions
     _order: int  # the number of states that were encoded; see `Encoded`
@@ -230,17 +231,20 @@ class RedunDict(dict[K, V]):
 
         """
         self._refuse_busy()
-        with self.lock, self._store.turn:
+        self._commit_waiting()
+        is_reader = self.flag == "r"
+        with self.lock, self._turn:
             try:
-                if self.flag != "r":
+                if not is_reader:
                     self._begin_exclusive()
-                elif self._store.digest and not self._store.has_changed():
-                    return self.generation
-                self._load()
+                is_stale = not (is_reader and self._store.digest) or self._store.has_changed()
+                if is_stale:
+                    self._load()
             finally:
                 self._adopt_incoming()
                 self._let_others_in()
-        self._tell_recovery()
+        if is_stale:
+            self._tell_recovery()
         return self.generation
 
     def changed(self) -> bool:
@@ -272,6 +276,7 @@ class RedunDict(dict[K, V]):
         timeout = self._options.timeout if timeout is None else timeout
         deadline = time.monotonic() + timeout
         self._refuse_unready()
+        self._commit_waiting()
         while True:
             try:
                 result, outcome = self._modify_once(function, max(deadline - time.monotonic(), 0))
@@ -304,7 +309,8 @@ class RedunDict(dict[K, V]):
 
         """
         self._refuse_unready()
-        with self.lock, self._store.turn:
+        self._commit_waiting()
+        with self.lock, self._turn:
             try:
                 self._begin_exclusive()
                 target = recovery.rollback_target(self._options.layout, self.generation, to)
@@ -357,7 +363,8 @@ class RedunDict(dict[K, V]):
         self._refuse_unready()
         with self.lock:
             self._transactions.refuse_inside()
-            return self._encode_now()
+            encoded = self._encode_now()
+        return encoded  # noqa: RET504 - an interrupt before it must find the lock free
 
     def _encode_now(self) -> Encoded:
         self._adopt_incoming()
@@ -372,20 +379,25 @@ class RedunDict(dict[K, V]):
 
     def _commit(self, encoded: Encoded) -> Outcome:
         """Commit a state, unless a newer one is durable already."""
-        with self._store.turn:
-            if encoded.order <= self._committed:
-                return Outcome(self.generation, {})
-            if self._waiting is encoded:
-                self._waiting = None
-            if self._options.shared and self._store.is_committed(encoded.payload, self.format):
-                return Outcome(self.generation, {})  # others may have committed: no conflict
-            try:
-                self._store.acquire(self._options.timeout)
-                outcome = self._store.commit(encoded.payload, self.format)
-                self._committed = encoded.order
-            finally:
-                self._let_others_in()
-            return outcome
+        with self._turn:
+            outcome = self._commit_in_turn(encoded)
+        return outcome  # noqa: RET504 - an interrupt before it must find the turn free
+
+    def _commit_in_turn(self, encoded: Encoded) -> Outcome:
+        if self._waiting is encoded:
+            self._waiting = None
+        if encoded.order <= self._committed:
+            return Outcome(self.generation, {})
+        unchanged = self._store.is_committed(encoded.payload, self.format)
+        if self._options.shared and unchanged:
+            return Outcome(self.generation, {})  # others may have committed since: no conflict
+        try:
+            self._store.acquire(self._options.timeout)
+            outcome = self._store.commit(encoded.payload, self.format)
+            self._committed = encoded.order
+        finally:
+            self._let_others_in()
+        return outcome
 
     def _begin_exclusive(self, timeout: float | None = None) -> None:
         """Commit what another thread has encoded and not committed; then take the store's lock."""
@@ -393,6 +405,11 @@ class RedunDict(dict[K, V]):
         if self._waiting:
             self._commit(self._waiting)
         self._store.acquire(self._options.timeout if timeout is None else timeout)
+
+    def _commit_waiting(self) -> None:
+        """Commit what `sync_soon` was given, before anything else happens to memory."""
+        if not self._transactions.is_open:
+            self._committer.commit_waiting()
 
     def _let_others_in(self) -> None:
         """Let go of the lock between two commits, if the store is shared."""
@@ -402,7 +419,7 @@ class RedunDict(dict[K, V]):
     def _modify_once(
         self, function: Callable[[Self], Result], timeout: float
     ) -> tuple[Result, Outcome]:
-        with self.lock, self._store.turn:
+        with self.lock, self._turn:
             self._begin_exclusive(timeout)
             self._transactions.begin()
             done, before = False, None
@@ -491,6 +508,7 @@ class RedunDict(dict[K, V]):
 
     def _begin_transaction(self, *, wait: bool) -> bool:
         self._refuse_unready()
+        self._commit_waiting()
         if not self.lock.acquire(blocking=wait):
             return False
         begun = False
@@ -512,6 +530,8 @@ class RedunDict(dict[K, V]):
 
     def _commit_before_transaction(self) -> None:
         encoded = self._encode_now()
+        with self._turn:  # a store that is shared is held until the end
+            self._store.acquire(self._options.timeout)
         outcome = self._commit(encoded)
         self._before = (self._store.digest, encoded.payload)
         self._events.committed(outcome)
@@ -548,7 +568,8 @@ class RedunDict(dict[K, V]):
     def _refuse_busy(self) -> None:
         """Raise in a child of fork, and in a signal handler that interrupts a call."""
         self._store.refuse_in_child()  # before a lock that no thread of a child can let go of
-        if self._store.is_busy() and not self._transactions.is_open:
+        in_turn = self._turn._is_owned()  # noqa: SLF001 - as `threading.Condition` asks it
+        if in_turn and not self._transactions.is_open:
             raise errors.busy(self.path)
 
     # --- the committer
@@ -570,6 +591,7 @@ class RedunDict(dict[K, V]):
     def _begin_alone(self) -> None:
         """Begin without threads and with nothing under way: a child's are its parent's."""
         self.lock = threading.RLock()
+        self._turn = threading.RLock()
         self._transactions = Transactions(self.path)
         self._committer = Committer(weakref.ref(self), self.path, self._options.autosync or 0.0)
         self._order = self._committed = 0
@@ -580,7 +602,7 @@ class RedunDict(dict[K, V]):
         lifetime.unregister(self)
         self._committer.commit_waiting()
         self._committer.stop()
-        with self._store.turn:
+        with self._turn:
             self._store.release()
         self.__class__ = lifetime.closed_class(type(self))
 

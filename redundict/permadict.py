@@ -85,7 +85,7 @@ class PermaDict(RedunDict[Any, Any]):
         # It stays registered: what is changed from now on is saved at exit.
         self._committer.commit_waiting()
         self._committer.stop()
-        with self._store.turn:
+        with self._turn:
             self._store.release()
 
     def _starting_state(self) -> dict[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from .engine.newest import Loaded
 from .engine.slots import Generation
@@ -11,11 +11,13 @@ from .engine.writes import Healed
 
 
 class Stored(Protocol):
-    """A store as bytes; `engine.store.Store` is one, and says more about each method."""
+    """A store as bytes; `engine.store.Store` is one, and says more about each method.
+
+    One thread at a time may call it.
+    """
 
     generation: int
     digest: str
-    turn: Any  #: A reentrant lock: hold it to do several steps without another thread in between.
 
     def acquire(self, timeout: float) -> None:
         """Take the lock, if it is not held."""
@@ -53,10 +55,6 @@ class Stored(Protocol):
 
     def is_held(self) -> bool:
         """Tell whether the lock is held."""
-        ...
-
-    def is_busy(self) -> bool:
-        """Tell whether this very thread is in the middle of a call."""
         ...
 
     def refuse_in_child(self) -> None:

@@ -213,7 +213,7 @@ def test_an_interrupt_between_two_files_leaves_neither_open(
 
     inside.use_disk(monkeypatch, Interrupted())
     with pytest.raises(KeyboardInterrupt):
-        files.overwrite_all([files.Overwriting(f"{path}.{n}", b"x") for n in range(2)])
+        files.overwrite_all([files.Overwriting(f"{path}.{n}", [b"x"]) for n in range(2)])
     assert not is_open
 
 
@@ -236,6 +236,6 @@ def test_files_for_which_no_descriptor_is_left_are_written_when_the_others_are_c
             self.is_open -= 1
 
     inside.use_disk(monkeypatch, OneLeft())
-    targets = [files.Overwriting(f"{path}.{n}", b"x") for n in range(3)]
+    targets = [files.Overwriting(f"{path}.{n}", [b"x"]) for n in range(3)]
     assert files.overwrite_all(targets) == {}
     assert [damage.read(file.path) for file in targets] == [b"x"] * 3

@@ -39,7 +39,7 @@ def test_a_restored_state_is_an_event_that_says_from_when(
     caplog.set_level(logging.INFO)
     with (
         pytest.warns(redundict.RedundancyWarning),
-        redundict.open(path, on_event=events.append) as state,
+        redundict.open(path, keep=2, on_event=events.append) as state,
     ):
         assert state == {"n": 1}
         (event,) = events
@@ -58,7 +58,7 @@ def test_a_healed_copy_is_an_event_and_no_warning(path: str) -> None:
     two_generations(path)
     damage.flip(f"{path}.a1", 3)
     events: list[redundict.Event] = []
-    redundict.open(path, on_event=events.append).close()
+    redundict.open(path, keep=2, on_event=events.append).close()
     assert [event.kind for event in events] == [EventKind.RECOVERED]
     assert events[0].recovery is not None
     assert events[0].recovery.complete
@@ -67,7 +67,7 @@ def test_a_healed_copy_is_an_event_and_no_warning(path: str) -> None:
 def test_lost_redundancy_is_an_event(path: str) -> None:
     """A copy that cannot be written is told with each commit that misses it."""
     events: list[redundict.Event] = []
-    with redundict.open(path, on_event=events.append) as state:
+    with redundict.open(path, keep=2, on_event=events.append) as state:
         state["n"] = 1
         state.sync()
         os.mkdir(f"{path}.b1")
@@ -89,7 +89,7 @@ def test_a_callback_that_raises_is_logged_and_costs_nothing(
     def wrong(_: redundict.Event) -> None:
         raise KeyError("a mistake")
 
-    with redundict.open(path, on_event=wrong) as state:
+    with redundict.open(path, keep=2, on_event=wrong) as state:
         assert state == {"n": 2}
     assert "a mistake" in caplog.text
 
@@ -98,7 +98,7 @@ def test_a_healthy_store_tells_nothing(path: str) -> None:
     """No event, where nothing happened."""
     events: list[redundict.Event] = []
     for n in range(3):
-        with redundict.open(path, on_event=events.append) as state:
+        with redundict.open(path, keep=2, on_event=events.append) as state:
             state["n"] = n
     assert events == []
 
@@ -111,7 +111,7 @@ def test_a_callback_may_use_the_store(path: str) -> None:
         state["noted"] = str(event.kind)
         answers.extend([state.sync(), state.sync()])
 
-    with redundict.open(path, on_event=note) as state:
+    with redundict.open(path, keep=2, on_event=note) as state:
         state.sync()
         os.mkdir(f"{path}.b1")
         state["n"] = 1
@@ -134,7 +134,7 @@ def test_a_callback_that_commits_is_not_told_of_its_own_commits(
         state["noted"] = len(events)
         state.sync()
 
-    with redundict.open(path, on_event=note) as state:
+    with redundict.open(path, keep=2, on_event=note) as state:
         inside.fail_on(monkeypatch, OPENS, errno.ENOSPC, *COPY_B)
         for state["n"] in (1, 2):
             with pytest.warns(redundict.RedundancyWarning):
@@ -158,7 +158,7 @@ def test_a_callback_in_the_background_never_meets_a_transaction_that_waits_for_i
         with state.lock:
             state["noted"] = str(event.kind)
 
-    state = redundict.open(path, on_event=note)
+    state = redundict.open(path, keep=2, on_event=note)
     state.sync()
     os.mkdir(f"{path}.b1")
     state["n"] = 1
@@ -183,7 +183,7 @@ def test_a_callback_in_the_background_never_meets_a_transaction_that_waits_for_i
 def test_a_warning_that_is_an_error_does_not_end_the_background(path: str) -> None:
     """The generation is durable and its future says so; the next one is written as well."""
     events: list[redundict.Event] = []
-    with redundict.open(path, on_event=events.append) as state:
+    with redundict.open(path, keep=2, on_event=events.append) as state:
         state.sync()
         os.mkdir(f"{path}.b1")
         state["n"] = 1

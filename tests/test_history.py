@@ -127,7 +127,7 @@ def test_a_rollback_from_outside_keeps_what_is_spread_out(path: str) -> None:
 
 def test_slots_without_the_field_are_of_the_last_generations(path: str) -> None:
     """The field is only written where it says something."""
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         state["n"] = 1
     with open(f"{path}.a0", "rb") as slot:
         assert b" history=" not in slot.read()

@@ -120,7 +120,7 @@ def test_a_reader_takes_no_lock_and_makes_no_file(tmp_path: Path) -> None:
 
 def test_flag_n_starts_empty_and_keeps_the_old_for_rollback(store: str) -> None:
     """What was there before flag n can be rolled back to."""
-    with redundict.open(store, "n") as state:
+    with redundict.open(store, "n", keep=2) as state:
         assert state == {}
         state["new"] = True
         assert state.sync() == 3
@@ -168,7 +168,7 @@ def test_the_first_generation_has_none_before_it(path: str) -> None:
 
 def test_keep_is_the_number_of_generations_that_load(path: str) -> None:
     """Of many commits, the last `keep` can be loaded, each exactly."""
-    with redundict.open(path, keep=5) as state:
+    with redundict.open(path, keep=5, history="recent") as state:
         for number in range(12):
             state["n"] = number
             state.sync()
@@ -216,7 +216,7 @@ def test_a_wrong_number_is_refused(path: str, wrong: dict[str, int]) -> None:
 def test_mode_is_set_on_every_file(path: str) -> None:
     """The permission bits are the caller's, whatever the umask; slots made later follow."""
     for mode in (0o600, 0o640):
-        with redundict.open(path, mode=mode) as state:
+        with redundict.open(path, mode=mode, keep=2) as state:
             for number in range(2):
                 state["mode"] = [mode, number]
                 state.sync()

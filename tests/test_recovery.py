@@ -94,7 +94,7 @@ def test_a_report_is_right_and_a_repair_mends_it(
 
 def test_a_repair_commits_once_however_many_generations_are_gone(path: str) -> None:
     """Nothing is missed afterwards, the generations that are left stay, and so it goes on."""
-    with redundict.open(path, keep=5) as state:
+    with redundict.open(path, keep=5, history="recent") as state:
         for state["n"] in range(1, 6):
             state.sync()
     for index in (1, 2, 3):
@@ -103,7 +103,7 @@ def test_a_repair_commits_once_however_many_generations_are_gone(path: str) -> N
     done = redundict.repair(path)
     assert [generation.number for generation in done.report.generations] == [done.committed, 5, 1]
     assert done.report.state is StoreState.HEALTHY
-    with redundict.open(path, keep=5) as state:
+    with redundict.open(path, keep=5, history="recent") as state:
         assert state == {"n": 5}
         for state["n"] in range(6, 14):
             last = state.sync()

@@ -221,8 +221,8 @@ def test_every_increment_that_returned_is_counted_whoever_is_killed(path: str) -
 
 
 def test_an_older_state_that_was_restored_under_a_store_is_a_change(path: str) -> None:
-    """What was there once and is no longer what was last is not known any more, however recent."""
-    with redundict.open(path, shared=True) as state:
+    """An older generation that takes the place of the newest is a change, however recent it is."""
+    with redundict.open(path, shared=True, keep=2) as state:
         for number in range(6):
             state["n"] = number
             state.sync()

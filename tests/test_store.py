@@ -247,7 +247,7 @@ def test_a_signal_handler_cannot_reload_in_the_middle_of_a_rollback(
             refused.append(caught.value)
             super().sync_data(fd)
 
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for number in range(3):
             state["n"] = number
             state.sync()

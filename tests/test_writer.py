@@ -234,10 +234,21 @@ def interrupted_at(
         sys.settrace(before)
 
 
+def open_files(path: str) -> list[str]:
+    """Return the files below a store's path that this process has open."""
+    found = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [name for name in found if name.startswith(path)]
+
+
 def ctrl_c() -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file")  # which the collector closes
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::redundict.RedundancyWarning")
 def test_an_interrupt_anywhere_in_a_sync_leaves_a_store_that_can_be_saved(
     path: str, monkeypatch: pytest.MonkeyPatch
@@ -264,6 +275,8 @@ def test_an_interrupt_anywhere_in_a_sync_leaves_a_store_that_can_be_saved(
         assert (redundict.load(path), len(newest.slots)) == ({"n": where}, 2)
     assert where > 100
     state.close()
+    gc.collect()
+    assert open_files(path) == []
 
 
 def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: str) -> None:
@@ -275,7 +288,7 @@ def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: s
         state["n"] += 1
         try:
             newest = state.sync()
-        except redundict.BusyError:
+        except redundict.TransactionError:
             refused += 1
 
     with redundict.open(path) as state:
@@ -292,7 +305,7 @@ def test_a_signal_handler_s_sync_is_not_undone_by_the_one_it_interrupted(path: s
                 assert redundict.load(path) == state
             if not was_interrupted():
                 break
-    assert refused > 5
+    assert refused > 2
     assert saved > 10
 
 

@@ -17,6 +17,7 @@ from redundict.errors import Fault
 from . import files, slots, survey
 from .layout import Layout
 from .slots import Flaw, Generation, Slot, SlotState, StoreState
+from .trailer import Trailer
 
 #: What is wrong with a slot whose content may be there again some day.
 _AWAY: Final = {Fault.MISSING, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
@@ -144,12 +145,10 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
     return loaded
 
 
-def newest_claim(layout: Layout) -> str:
-    """Return the digest that the newest trailer claims, '' if there is none; read no payload."""
-    for slot in slots.by_claim(survey.survey(layout)):
-        if slot.trailer:
-            return slot.trailer.digest
-    return ""
+def newest_claim(layout: Layout) -> Trailer | None:
+    """Return the newest trailer, None if there is none; read no payload."""
+    claims = slots.by_claim(survey.survey(layout))
+    return claims[0].trailer if claims else None
 
 
 def generations(layout: Layout) -> list[Generation]:

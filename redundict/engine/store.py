@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -50,10 +49,11 @@ class _Content(NamedTuple):
 class Store:
     """The slots of one path: `acquire`, then `read` and `heal`, then `commit`, then `release`.
 
+    One thread at a time may call it.
+
     Attributes:
         layout: Where the slots are.
         lock: The lock that keeps other writers away.
-        turn: Hold it to do several steps without another thread in between.
         generation: The number that was last loaded or committed; 0 before the first.
         digest: Its digest.
 
@@ -62,7 +62,6 @@ class Store:
     def __init__(self, layout: Layout, *, mode: int | None = None) -> None:
         self.layout = layout
         self.lock = WriterLock(layout.lock_path, layout.path, mode)
-        self.turn = threading.RLock()
         self.generation = 0
         self.digest = ""
         self._ledger = Ledger(layout, mode)
@@ -106,19 +105,18 @@ class Store:
 
         """
         healed = None
-        with self.turn:
-            if self.lock.held:
-                self._ledger.see(found.slots)
-                for slot in found.slots:
-                    if slot.state is SlotState.CLAIMED and slot.generation == found.generation:
-                        self._ledger.verify(slot)
-                self._ledger.refuse_if_diverged()
-                found = replace(found, slots=tuple(self._ledger.slots.values()))
-                self._number = max(self._number, found.generation + found.unseen())
-                self._ledger.trust_lock_note(self.lock.settled)
-                healed = heal(self._ledger)
-            self._stand_on(found)  # law 14: nothing raises from here on
-            return found, healed
+        if self.lock.held:
+            self._ledger.see(found.slots)
+            for slot in found.slots:
+                if slot.state is SlotState.CLAIMED and slot.generation == found.generation:
+                    self._ledger.verify(slot)
+            self._ledger.refuse_if_diverged()
+            found = replace(found, slots=tuple(self._ledger.slots.values()))
+            self._number = max(self._number, found.generation + found.unseen())
+            self._ledger.trust_lock_note(self.lock.settled)
+            healed = heal(self._ledger)
+        self._stand_on(found)  # law 14: nothing raises from here on
+        return found, healed
 
     def _stand_on(self, found: Loaded) -> None:
         content = _Content(len(found.payload), found.format, found.payload_digest)
@@ -158,45 +156,44 @@ class Store:
         self.refuse_in_child()
         payload_hash = hashlib.sha256(payload)
         content = _Content(len(payload), format, payload_hash.digest())
-        with self.turn:
-            is_new = even_if_unchanged or content != self._committed
-            if not is_new and self._ledger.is_complete(self._ledger.survivor()):
-                return Outcome(self.generation, {})
-            self._ledger.refuse_other_writers(self.generation)  # law 5
-            survivor, unhealed = self._ledger.survivor(), Failures()
-            if not self._ledger.is_complete(survivor):
-                survivor = make_durable(self._ledger)  # law 2
-                unhealed = heal(self._ledger).failures  # law 7: only from bytes that verified
-            if not is_new and survivor and survivor.generation == self.generation:
-                return Outcome(self.generation, unhealed)
-            victims = self._choose_victims(survivor)  # law 1
-            sealed, ending = trailer.seal(  # law 12: all is hashed before the first byte is written
-                payload,
-                generation=self._take_number(),  # law 4
-                format=format,
-                parent=self._parent(None if begins_history else survivor),
-                copies=self.layout.copies,
-                keep=self.layout.keep,
-                history=self.layout.history,
-                payload_hash=payload_hash,
-            )
-            self._ledger.known.add(sealed.digest)  # it is ours, before anybody can meet it
-            self._committed = None  # until this has succeeded, nothing is known to be unchanged
-            failures = write(  # law 3: no slot is trusted until it is whole and flushed
-                self._ledger,
-                victims,
-                sealed,
-                (payload, ending),
-                survivor,
-                afresh=survivor is None,
-            )
-            if len(failures) == len(victims):
-                stands = survivor.generation if survivor else 0
-                raise errors.not_written(self.layout.path, failures, self._number, stands)
-            self._ledger.accept()  # law 14: nothing raises from here on
-            self._committed = content
-            self.generation, self.digest = sealed.generation, sealed.digest
-            return Outcome(self.generation, failures)
+        is_new = even_if_unchanged or content != self._committed
+        if not is_new and self._ledger.is_complete(self._ledger.survivor()):
+            return Outcome(self.generation, {})
+        self._ledger.refuse_other_writers(self.generation)  # law 5
+        survivor, unhealed = self._ledger.survivor(), Failures()
+        if not self._ledger.is_complete(survivor):
+            survivor = make_durable(self._ledger)  # law 2
+            unhealed = heal(self._ledger).failures  # law 7: only from bytes that verified
+        if not is_new and survivor and survivor.generation == self.generation:
+            return Outcome(self.generation, unhealed)
+        victims = self._choose_victims(survivor)  # law 1
+        sealed, ending = trailer.seal(  # law 12: all is hashed before the first byte is written
+            payload,
+            generation=self._take_number(),  # law 4
+            format=format,
+            parent=self._parent(None if begins_history else survivor),
+            copies=self.layout.copies,
+            keep=self.layout.keep,
+            history=self.layout.history,
+            payload_hash=payload_hash,
+        )
+        self._ledger.known.add(sealed.digest)  # it is ours, before anybody can meet it
+        self._committed = None  # until this has succeeded, nothing is known to be unchanged
+        failures = write(  # law 3: no slot is trusted until it is whole and flushed
+            self._ledger,
+            victims,
+            sealed,
+            (payload, ending),
+            survivor,
+            afresh=survivor is None,
+        )
+        if len(failures) == len(victims):
+            stands = survivor.generation if survivor else 0
+            raise errors.not_written(self.layout.path, failures, self._number, stands)
+        self._ledger.accept()  # law 14: nothing raises from here on
+        self._committed = content
+        self.generation, self.digest = sealed.generation, sealed.digest
+        return Outcome(self.generation, failures)
 
     def _choose_victims(self, survivor: Slot | None) -> list[Slot]:
         """Return the slots to overwrite, one in each copy: bad slots, or the oldest generation."""
@@ -241,7 +238,10 @@ class Store:
     def has_changed(self) -> bool:
         """Tell whether another process has committed since; read trailers only, take no lock."""
         claim = newest.newest_claim(self.layout)
-        return bool(claim) and claim != self.digest and claim not in self._ledger.known
+        if claim is None or claim.digest == self.digest:
+            return False
+        # Our own failed commit may look whole. An older generation may have been restored.
+        return claim.digest not in self._ledger.known or claim.generation < self.generation
 
     def generations(self) -> list[Generation]:
         """Return the generations that load, newest first, from a full verification."""
@@ -250,11 +250,6 @@ class Store:
     def is_held(self) -> bool:
         """Tell whether the lock is held."""
         return self.lock.held
-
-    def is_busy(self) -> bool:
-        """Tell whether this very thread is in the middle of a call, as a signal handler may be."""
-        owned: bool = self.turn._is_owned()  # type: ignore[attr-defined]  # noqa: SLF001 - as Condition
-        return owned
 
     def refuse_in_child(self) -> None:
         """Raise `TransactionError` in a child of the process that opened the store."""
@@ -281,5 +276,4 @@ class Store:
 
     def begin_as_child(self) -> None:
         """Leave the lock to the parent process, in a child of fork."""
-        self.turn = threading.RLock()
         self.lock.leave_to_parent()
