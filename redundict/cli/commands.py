@@ -39,10 +39,10 @@ def _check_once(args: argparse.Namespace) -> Exit:
     counts, shown = dict.fromkeys(Exit, 0), 0
 
     def total() -> int:
-        return sum(sweep.size(path, how.copies) for path in sweep.find(args.path, how.copies))
+        return sum(sweep.size(path, how.copies) for path in sweep.find(args.paths, how.copies))
 
     with progress.bar(total) as bar:
-        for checked in sweep.check_all(sweep.find(args.path, how.copies), how):
+        for checked in sweep.check_all(sweep.find(args.paths, how.copies), how):
             bar.advance(sweep.size(checked.path, how.copies))
             code = checked.exit
             counts[code] += 1
@@ -106,7 +106,7 @@ def show(args: argparse.Namespace) -> Exit:
 
 def export(args: argparse.Namespace) -> Exit:
     """Write a generation's payload to FILE, durably."""
-    found, file = _found(args, args.generation), os.path.abspath(args.file)
+    found, file = _found(args, args.generation), os.path.abspath(args.target)
     path = found.layout.path
     if why := _why_not_to(file, found.layout, force=args.force):
         raise errors.export_refused(path, file, *why)
@@ -183,7 +183,7 @@ def repair(args: argparse.Namespace) -> Exit:
 def import_file(args: argparse.Namespace) -> Exit:
     """Commit the content of a foreign file: JSON, CSV, pickle, shelve, dbm, SqliteDict, a store."""
     source = importing.read(
-        args.file,
+        args.source,
         args.kind,
         otherwise="csv" if args.format == "csv" else "json",
         allow_pickle=args.allow_pickle,
@@ -206,7 +206,7 @@ def import_file(args: argparse.Namespace) -> Exit:
         number = store.sync()
     print(
         f"Generation {number} of {plain(store.path)} holds {len(source.state)} items "
-        f"from {plain(args.file)} ({source.kind})."
+        f"from {plain(args.source)} ({source.kind})."
     )
     return Exit.OK
 
