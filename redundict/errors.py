@@ -617,11 +617,6 @@ def unreadable(error: Exception, path: str) -> StorageError:
     )
 
 
-def folder_unlisted(error: OSError, path: str) -> RedundictError:
-    """Return the error for a folder in which stores may be overlooked."""
-    return unlisted(error, path, "store")
-
-
 def extra_missing(command: str, module: str, install: str) -> RedundictError:
     """Return the error for a command that needs a module; `install` is the command to get it."""
     what = f"{command} needs the module {module}"
@@ -660,11 +655,6 @@ NAME_THE_KIND: Final = "name what it is with --kind"
 def not_importable(file: str, what: str) -> FormatError:
     """Return the error for a file that is not what it was taken for."""
     return FormatError(what, path=file, safe=UNTOUCHED, action=NAME_THE_KIND)
-
-
-def not_readable_as(file: str, kind: str, why: object) -> FormatError:
-    """Return the error for a file that cannot be read as `kind`."""
-    return not_importable(file, f"not readable as {kind}: {why}")
 
 
 def pickle_refused(file: str, kind: str) -> FormatError:

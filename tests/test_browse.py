@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import threading
 import warnings
 from collections.abc import Awaitable, Callable
@@ -227,6 +228,19 @@ def test_a_path_without_a_store_is_an_error_before_the_screen_is_taken(
     """As for every command: one line, and the exit code."""
     assert cli.main(["browse", path]) == Exit.NO_STORE
     assert "there is no store here" in capsys.readouterr().err
+
+
+def test_browse_without_its_extra_says_what_to_install(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command to get the extra stands alone on the last line, quoted for the shell."""
+    monkeypatch.delitem(sys.modules, "redundict.cli.browse")
+    monkeypatch.delattr("redundict.cli.browse")
+    monkeypatch.setitem(sys.modules, "textual", None)
+    assert cli.main(["browse", path]) == Exit.FAILED
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error: browse needs the module textual"
+    assert said[-1] == "next: pip install 'redundict[tui]'"
 
 
 def test_a_long_line_says_how_much_of_it_is_left_out(path: str) -> None:
