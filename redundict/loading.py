@@ -1,6 +1,6 @@
-"""From payloads to dicts: which format a payload is decoded in, and what a plain file holds.
+"""From payloads to dicts: `load`, the choice of the format, and the recipe's plain file.
 
-`load`, the dict and the command line decode here. A format that runs code when it decodes is used
+The dict and the command line decode here. A format that runs code when it decodes is used
 only if the caller named it. Takes no lock and writes nothing. Knows no slot files.
 """
 

@@ -198,8 +198,8 @@ def _is_healthy(found: tuple[Layout, list[Slot]]) -> bool:
 def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None:
     """Return what was wrong with the store that was loaded; None if nothing was.
 
-    `healed` says what a writer mended. A reader has none, and is not told of a copy that is only
-    behind: a writer may be at work on it.
+    `healed` is the work of a writer. Without it, for a reader, a copy that is only behind does not
+    count: a writer may be about to write it.
     """
     flaws = loaded.damage() if healed is None else loaded.flaws()
     if loaded.survivor is None or not flaws:

@@ -39,7 +39,7 @@ COLOURS: Final = {
 }
 LINES: Final = 500  #: The most lines of a state, or of its changes, that are shown.
 WIDTH: Final = 1000  #: The most characters of a line that are shown.
-UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running what is stored."
+UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running stored code."
 
 
 class Confirm(ModalScreen[bool]):

@@ -136,11 +136,11 @@ def _why_not_to(file: str, layout: Layout, *, force: bool) -> tuple[str, str] | 
 def browse(args: argparse.Namespace) -> Exit:
     """Look at a store's history on the whole terminal, and roll back with a key."""
     try:
-        from . import browse as browser  # noqa: PLC0415 - an extra, and slow to import
+        from .browse import run  # noqa: PLC0415 - an extra, and slow to import
     except ModuleNotFoundError as error:
         install = command_line("pip", "install", "redundict[tui]")
         raise errors.extra_missing("browse", str(error.name), install) from error
-    browser.run(args.path, args.copies, args.timeout)
+    run(args.path, args.copies, args.timeout)
     return Exit.OK
 
 
@@ -213,9 +213,9 @@ def import_file(args: argparse.Namespace) -> Exit:
 
 def demo(args: argparse.Namespace) -> Exit:
     """Show commit, tear, load, heal and rollback on real data, in a temporary folder."""
-    from . import demo as demonstration  # noqa: PLC0415 - only this command needs it
+    from .demo import run  # noqa: PLC0415 - only this command needs it
 
-    demonstration.run(args.file)
+    run(args.file)
     return Exit.OK
 
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 Key = str | int | object
 Path = tuple[Key, ...]
-Pair = tuple[Key, Any, Any]  #: A key, what was there and what is.
+Pair = tuple[Key, Any, Any]  #: A key, the old value and the new value.
 
 _PLAIN_KEY: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 _SHOWN: Final = 60  #: The longest text of a value in a line, in characters.
@@ -265,7 +265,7 @@ def _is_same(old: Any, new: Any) -> bool:
     if isinstance(old, set | frozenset):
         return {(type(item), item) for item in old} == {(type(item), item) for item in new}
     for same in (operator.eq, lambda one, other: repr(one) == repr(other)):
-        with contextlib.suppress(Exception):  # what a pickled object defines may raise anything
+        with contextlib.suppress(Exception):  # a method of a pickled object may raise anything
             return bool(same(old, new))
     return False  # two values that cannot be compared count as changed
 
@@ -296,7 +296,7 @@ def _brief(value: Any) -> str:
 def _repr(value: Any, limit: int) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - likewise; and an int may have too many digits to show
+    except Exception:  # noqa: BLE001 - it may raise anything, and an int may have too many digits
         text = f"<{type(value).__name__}>"
     return plain(text[:limit])
 

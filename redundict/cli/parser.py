@@ -17,8 +17,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from redundict import __doc__ as package_doc
-from redundict import __version__, errors
+import redundict
+from redundict import errors
 from redundict.engine.layout import Layout
 
 from . import commands, exits, importing, render
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _arguments(argv)
         code: Exit = args.run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads any more, so there is nobody to tell
+    except BrokenPipeError:  # the reader has gone, and would not see an error
         return Exit.FAILED
     except (errors.RedundictError, OSError) as error:
         print(render.failure(error), file=sys.stderr)
@@ -164,8 +164,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = _Parser(prog="redundict", description=(package_doc or "").partition("\n")[0])
-    top.add_argument("--version", action="version", version=f"redundict {__version__}")
+    top = _Parser(prog="redundict", description=(redundict.__doc__ or "").partition("\n")[0])
+    top.add_argument("--version", action="version", version=f"redundict {redundict.__version__}")
     added = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for name, (run, arguments) in _COMMANDS.items():
         command = added.add_parser(name, help=run.__doc__, description=run.__doc__)
