@@ -623,11 +623,19 @@ def extra_missing(command: str, module: str, install: str) -> RedundictError:
     return RedundictError(what, reason="extra-missing", safe=UNTOUCHED, action=install)
 
 
-def export_refused(path: str, file: str, why: str, action: str) -> StorageError:
+_NO_EXPORT: Final = {
+    "no-folder": ("is in no folder that exists", "name another file, or make the folder"),
+    "own-file": ("belongs to the store itself", "name another file"),
+    "not-a-file": ("is there already, and is no plain file", "name another file"),
+    "exists": ("is there already", "name another file, or add --force"),
+}
+
+
+def export_refused(path: str, file: str, reason: str) -> StorageError:
     """Return the error for a file to which no payload may be exported."""
-    return StorageError(
-        f"{file} {why}", reason="export", path=path, safe="nothing was written", action=action
-    )
+    why, action = _NO_EXPORT[reason]
+    safe = "nothing was written"
+    return StorageError(f"{file} {why}", reason=reason, path=path, safe=safe, action=action)
 
 
 def export_failed(error: Exception, path: str, file: str) -> RedundictError:

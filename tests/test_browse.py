@@ -267,7 +267,7 @@ def test_no_path_can_attack_the_terminal(tmp_path: Path, name: str) -> None:
 
     async def acts(app: Browser, _: Pilot[None]) -> None:
         head = shown(app, "head")
-        assert len(head.splitlines()) == 2
+        assert len(head.splitlines()) == 3
         assert all(c.isprintable() for c in head.replace("\n", ""))
         drawn(app).encode()
         assert "\x1b" not in drawn(app)

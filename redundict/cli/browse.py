@@ -254,12 +254,10 @@ def run(path: str, copies: Copies | None = None, timeout: float = 0.0) -> None:
 
 
 def _head(checked: Report) -> Text:
-    colour = f"bold {COLOURS[checked.state]}"
-    state = Text.assemble((str(checked.state), colour), "  ", checked.status)
-    lines = [(" store", Text(plain(checked.path), style="bold")), (" state", state)]
-    if checked.action:
-        lines.append(("action", Text(plain(checked.action), style="italic")))
-    return Text("\n").join(Text.assemble((f"{label}: ", "dim"), text) for label, text in lines)
+    text = Text(render.head(checked))
+    text.highlight_regex(r"(?m)^ *\w+:", "dim")
+    text.highlight_words([f" state: {checked.state}"], f"bold {COLOURS[checked.state]}")
+    return text
 
 
 def _copy(letter: str, state: str) -> Text:

@@ -108,8 +108,8 @@ def export(args: argparse.Namespace) -> Exit:
     """Write a generation's payload to FILE, durably."""
     found, file = _found(args, args.generation), os.path.abspath(args.target)
     path = found.layout.path
-    if why := _why_not_to(file, found.layout, force=args.force):
-        raise errors.export_refused(path, file, *why)
+    if reason := _why_not_to(file, found.layout, force=args.force):
+        raise errors.export_refused(path, file, reason)
     try:
         files.overwrite(file, found.payload, afresh=True)
     except OSError as error:
@@ -119,18 +119,16 @@ def export(args: argparse.Namespace) -> Exit:
     return _warned(found, args)
 
 
-def _why_not_to(file: str, layout: Layout, *, force: bool) -> tuple[str, str] | None:
-    """Return why nothing may be exported to a file, and what to do; None if it may."""
+def _why_not_to(file: str, layout: Layout, *, force: bool) -> str | None:
+    """Return the reason why nothing may be exported to a file; None if it may."""
     folder, name = os.path.split(file)
     if not os.path.isdir(folder):
-        return "is in no folder that exists", "name another file, or make the folder"
+        return "no-folder"
     if folder in layout.folders and (layout.parse(name) or file == layout.lock_path):
-        return "belongs to the store itself", "name another file"
+        return "own-file"
     if os.path.islink(file) or (files.exists(file) and not os.path.isfile(file)):
-        return "is there already, and is no plain file", "name another file"
-    if files.exists(file) and not force:
-        return "is there already", "name another file, or add --force"
-    return None
+        return "not-a-file"
+    return "exists" if files.exists(file) and not force else None
 
 
 def browse(args: argparse.Namespace) -> Exit:

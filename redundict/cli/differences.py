@@ -235,16 +235,9 @@ def _stretches(old: Sequence[Any], new: Sequence[Any]) -> Iterator[tuple[int, in
     yield high, len(old), end, len(new)
 
 
-class _Looks(reprlib.Repr):
-    """Makes a text of bounded length, at a bounded cost."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple = 3, 20, 20, 20
-        self.maxstring = self.maxother = 200
-
-
-_LOOKS: Final = _Looks()
+_LOOKS: Final = reprlib.Repr()  #: Makes a text of bounded length, at a bounded cost.
+_LOOKS.maxlevel, _LOOKS.maxdict, _LOOKS.maxlist, _LOOKS.maxtuple = 3, 20, 20, 20
+_LOOKS.maxstring = _LOOKS.maxother = 200
 
 
 def _looks(item: Any) -> object:
