@@ -8,7 +8,7 @@ objects and finds out nothing about a store itself. Knows no dicts and no format
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -62,9 +62,9 @@ class Recovery:
         state: The state in which the store was found.
         generation: The number of the generation that was loaded; 0 if none was.
         found: What was wrong, in words, by the slot's file name.
+        action: The command that shows more.
         healed: The file names of the slots that were rewritten.
         failures: Why a slot could not be rewritten, by its file name.
-        action: The command that shows more.
         written: When the loaded generation was committed (UTC); None if nothing was loaded.
 
     """
@@ -73,9 +73,9 @@ class Recovery:
     state: StoreState
     generation: int
     found: dict[str, str]
-    healed: tuple[str, ...]
-    failures: dict[str, str]
     action: str
+    healed: tuple[str, ...] = ()
+    failures: dict[str, str] = field(default_factory=dict)
     written: datetime | None = None
 
     @property
@@ -224,7 +224,5 @@ def recovery_of_lost(layout: Layout, bad: list[Slot]) -> Recovery:
         state=StoreState.LOST,
         generation=0,
         found={slot.name: slot.reason for slot in bad},
-        healed=(),
-        failures={},
         action=layout.command("check"),
     )

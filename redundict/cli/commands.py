@@ -178,7 +178,7 @@ def repair(args: argparse.Namespace) -> Exit:
     return OF_STATE[report.check(args.path, copies=args.copies).state]
 
 
-def import_file(args: argparse.Namespace) -> Exit:
+def import_(args: argparse.Namespace) -> Exit:
     """Commit the content of a foreign file: JSON, CSV, pickle, shelve, dbm, SqliteDict, a store."""
     source = importing.read(
         args.source,

@@ -34,6 +34,7 @@ _JSON_DEPTH: Final = (
 _JSON_BITS: Final = (
     14_000  #: The longest number that is given as JSON; Python writes no longer one.
 )
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _ABSENT: Final[Any] = object()
 _END: Final = (_ABSENT, None, None)
 
@@ -139,15 +140,11 @@ def shown(value: Any) -> str:
     >>> shown({"a": 1, "b": [1, 2]})
     "{'a': 1, 'b': [2 items]}"
     """
-    if isinstance(value, dict) and value:
-        parts = (f"{_brief(k)}: {_brief(v)}" for k, v in value.items())
-        return _listed("{", parts, "}")
-    if isinstance(value, list | tuple) and value:
-        opening, closing = "()" if isinstance(value, tuple) else "[]"
-        return _listed(opening, (_brief(item) for item in value), closing)
-    if isinstance(value, set | frozenset) and value:
-        return _listed("{", (_brief(item) for item in value), "}")
-    return _brief(value)
+    if not isinstance(value, _CONTAINERS) or not value:
+        return _brief(value)
+    if isinstance(value, dict):
+        return _listed(value, (f"{_brief(k)}: {_brief(v)}" for k, v in value.items()))
+    return _listed(value, map(_brief, value))
 
 
 def as_json(change: Change) -> dict[str, Any]:
@@ -263,7 +260,8 @@ def _is_same(old: Any, new: Any) -> bool:
     return False  # two values that cannot be compared count as changed
 
 
-def _listed(opening: str, parts: Iterator[str], closing: str) -> str:
+def _listed(value: Any, parts: Iterator[str]) -> str:
+    opening, closing = _brackets(value)
     text, length = [], 0
     for part in parts:
         text.append(part)
@@ -276,14 +274,18 @@ def _listed(opening: str, parts: Iterator[str], closing: str) -> str:
 
 def _brief(value: Any) -> str:
     """Return a value as text; of a container, return only how many items it has."""
-    if isinstance(value, dict | list | tuple | set | frozenset) and value:
-        count = f"{len(value)} item{'s' if len(value) > 1 else ''}"
-        if isinstance(value, tuple):
-            return f"({count})"
-        return f"{{{count}}}" if isinstance(value, dict) else f"[{count}]"
+    if isinstance(value, _CONTAINERS) and value:
+        opening, closing = _brackets(value)
+        return f"{opening}{len(value)} item{'s' if len(value) > 1 else ''}{closing}"
     if isinstance(value, str | bytes | bytearray):
         value = value[: _SHOWN + 1]
     return _cut(_repr(value, _SHOWN + 1))
+
+
+def _brackets(value: Any) -> tuple[str, str]:
+    if isinstance(value, tuple):
+        return "(", ")"
+    return ("[", "]") if isinstance(value, list) else ("{", "}")
 
 
 def _repr(value: Any, limit: int) -> str:

@@ -43,68 +43,45 @@ def _seconds(text: str) -> float:
 
 _FLAG: Final = {"action": "store_true"}
 _NUMBER: Final = {"type": int, "metavar": "N"}
+_SECONDS: Final = {"type": _seconds, "metavar": "SECONDS"}
+_FILE: Final = {"metavar": "FILE"}
 _STORE: Final = {"type": _path, "metavar": "PATH", "help": "the store, without a slot's ending"}
 _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "path": _STORE,
     "paths": _STORE | {"nargs": "+"},
     "old": _NUMBER | {"nargs": "?", "help": "a generation (the one before the newest)"},
     "new": _NUMBER | {"nargs": "?", "metavar": "M", "help": "another (the newest)"},
-    "source": {"metavar": "FILE"},
-    "target": {"metavar": "FILE", "help": "where to"},
+    "source": _FILE | {"help": "the file, database or store to import"},
+    "target": _FILE | {"help": "the file to write"},
     "--allow-pickle": _FLAG | {"help": "FILE may hold pickles; loading one runs the code in it"},
     "--cold": _FLAG | {"help": "drop the page cache first: read from the medium"},
-    "--copies": {
-        "action": "append",
-        "metavar": "FOLDER",
-        "help": "the folder of a copy; once per copy, if not all are beside PATH",
-    },
+    "--copies": {"metavar": "FOLDER", "action": "append", "help": "a copy's folder; once per copy"},
     "--dry-run": _FLAG | {"help": "show it, and change nothing"},
-    "--file": {"metavar": "FILE", "help": "a JSON file to use as data"},
+    "--file": _FILE | {"help": "a JSON file to use as data"},
     "--force": _FLAG | {"help": "replace FILE if it is there"},
-    "--format": {
-        "default": "json",
-        "choices": ("json", "csv", "pickle"),
-        "help": "of the store (json)",
-    },
+    "--format": {"choices": ("json", "csv", "pickle"), "default": "json", "help": "of the store"},
     "--generation": _NUMBER | {"help": "instead of the newest"},
     "--json": _FLAG | {"help": "for programs: print one record for each store"},
-    "--kind": {
-        "choices": importing.KINDS,
-        "help": "what FILE is, if it is not what it looks like",
-    },
-    "--prefer": {
-        "type": str.lower,
-        "metavar": "COPY",
-        "help": "the letter of the copy that stands, if two diverged",
-    },
+    "--kind": {"choices": importing.KINDS, "help": "the kind of FILE, if it is not clear"},
+    "--prefer": {"metavar": "COPY", "type": str.lower, "help": "the copy whose state stands"},
     "--quiet": _FLAG | {"help": "print only what is in trouble"},
-    "--table": {"help": "of an SqliteDict with several"},
-    "--timeout": {
-        "type": _seconds,
-        "default": 0.0,
-        "help": "seconds to wait for another writer (0)",
-    },
+    "--table": {"help": "the table of an SqliteDict that has several"},
+    "--timeout": _SECONDS | {"default": 0.0, "help": "how long to wait for another writer (0)"},
     "--to": _NUMBER | {"help": "instead of the one before the newest"},
-    "--watch": {
-        "type": _seconds,
-        "metavar": "SECONDS",
-        "help": "check again and again, this far apart",
-    },
+    "--watch": _SECONDS | {"help": "check again and again, this far apart"},
     "--yes": _FLAG | {"help": "do not ask"},
 }
+#: The function and the arguments of each command. A command with a path takes --copies, too.
 _COMMANDS: Final[dict[str, tuple[Callable[[argparse.Namespace], Exit], str]]] = {
-    "check": (commands.check, "paths --copies --quiet --json --cold --watch"),
-    "log": (commands.log, "path --copies --json"),
-    "diff": (commands.diff, "path old new --copies --json"),
-    "show": (commands.show, "path --copies --generation"),
-    "export": (commands.export, "path target --copies --generation --force"),
-    "browse": (commands.browse, "path --copies --timeout"),
-    "rollback": (commands.rollback, "path --copies --timeout --to --dry-run --yes"),
-    "repair": (commands.repair, "path --copies --timeout --dry-run --prefer"),
-    "import": (
-        commands.import_file,
-        "source path --copies --timeout --format --kind --table --allow-pickle",
-    ),
+    "check": (commands.check, "paths --quiet --json --cold --watch"),
+    "log": (commands.log, "path --json"),
+    "diff": (commands.diff, "path old new --json"),
+    "show": (commands.show, "path --generation"),
+    "export": (commands.export, "path target --generation --force"),
+    "browse": (commands.browse, "path --timeout"),
+    "rollback": (commands.rollback, "path --timeout --to --dry-run --yes"),
+    "repair": (commands.repair, "path --timeout --dry-run --prefer"),
+    "import": (commands.import_, "source path --timeout --format --kind --table --allow-pickle"),
     "demo": (commands.demo, "--file"),
 }
 
@@ -170,7 +147,7 @@ def parser() -> argparse.ArgumentParser:
     for name, (run, arguments) in _COMMANDS.items():
         command = added.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
-        for argument in arguments.split():
+        for argument in arguments.split() + ["--copies"] * ("path" in arguments):
             command.add_argument(argument, **_ARGUMENTS[argument])
     return top
 
