@@ -665,6 +665,12 @@ def not_importable(file: str, what: str) -> FormatError:
     return FormatError(what, path=file, safe=UNTOUCHED, action=NAME_THE_KIND)
 
 
+def imported_as(path: str, stored: str, wanted: str) -> FormatError:
+    """Return the error for a store of another format than the one to import into it."""
+    action = f"add --format {stored}, or import into another store"
+    return wrong_format(path, stored, wanted, safe=UNTOUCHED, action=action)
+
+
 def pickle_refused(file: str, kind: str) -> FormatError:
     """Return the error for a file that is known to hold pickles, which were not allowed."""
     return FormatError(

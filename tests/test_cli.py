@@ -636,6 +636,21 @@ def test_import_replaces_what_the_store_held_and_rollback_brings_it_back(
     assert redundict.load(path) == {"n": 2}
 
 
+def test_import_makes_a_new_store_as_open_does(tmp_path: Path, path: str) -> None:
+    """A store that did not exist gets the defaults of `open`: copies, generations and history."""
+    plain = tmp_path / "plain"
+    plain.write_text('{"n": 1}')
+    run("import", plain, path)
+    other = make(str(tmp_path / "other.json"))
+    kinds = {
+        (slot.trailer.copies, slot.trailer.keep, slot.trailer.history)
+        for store in (path, other)
+        for slot in redundict.check(store).slots
+        if slot.trailer
+    }
+    assert len(kinds) == 1
+
+
 def test_import_keeps_to_the_copies_and_generations_of_the_store(tmp_path: Path, path: str) -> None:
     """A store of three copies and three generations has them still after an import."""
     plain = tmp_path / "plain"

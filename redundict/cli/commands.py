@@ -189,16 +189,14 @@ def import_(args: argparse.Namespace) -> Exit:
     )
     layout, found = survey.discover(args.path, args.copies)
     survivor = next(iter(slots.by_claim(found)), None)
-    if survivor and survivor.trailer and survivor.trailer.format != args.format:
-        raise errors.wrong_format(layout.path, survivor.trailer.format, args.format)
+    options: dict[str, Any] = {"copies": args.copies} if args.copies else {}
+    if survivor and survivor.trailer:
+        if survivor.trailer.format != args.format:
+            raise errors.imported_as(layout.path, survivor.trailer.format, args.format)
+        kept = {"copies": layout.copies, "keep": layout.keep, "history": layout.history}
+        options = kept | options
     with mapping.RedunDict(
-        args.path,
-        "n",
-        format=args.format,
-        copies=args.copies or layout.copies,
-        keep=layout.keep,
-        history=layout.history,
-        timeout=args.timeout,
+        args.path, "n", format=args.format, timeout=args.timeout, **options
     ) as store:
         store.update(source.state)
         number = store.sync()
