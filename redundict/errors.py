@@ -623,22 +623,25 @@ def unreadable(error: Exception, path: str) -> StorageError:
     )
 
 
-def folder_unlisted(error: OSError, path: str) -> RedundictError:
-    """Return the error for a folder in which stores may be overlooked."""
-    return unlisted(error, path, "store")
-
-
 def extra_missing(command: str, module: str, install: str) -> RedundictError:
     """Return the error for a command that needs a module; `install` is the command to get it."""
     what = f"{command} needs the module {module}"
     return RedundictError(what, reason="extra-missing", safe=UNTOUCHED, action=install)
 
 
-def export_refused(path: str, file: str, why: str, action: str) -> StorageError:
+_NO_EXPORT: Final = {
+    "no-folder": ("is in no folder that exists", "name another file, or make the folder"),
+    "own-file": ("belongs to the store itself", "name another file"),
+    "not-a-file": ("is there already, and is no plain file", "name another file"),
+    "exists": ("is there already", "name another file, or add --force"),
+}
+
+
+def export_refused(path: str, file: str, reason: str) -> StorageError:
     """Return the error for a file to which no payload may be exported."""
-    return StorageError(
-        f"{file} {why}", reason="export", path=path, safe="nothing was written", action=action
-    )
+    why, action = _NO_EXPORT[reason]
+    safe = "nothing was written"
+    return StorageError(f"{file} {why}", reason=reason, path=path, safe=safe, action=action)
 
 
 def export_failed(error: Exception, path: str, file: str) -> RedundictError:
@@ -668,9 +671,10 @@ def not_importable(file: str, what: str) -> FormatError:
     return FormatError(what, path=file, safe=UNTOUCHED, action=NAME_THE_KIND)
 
 
-def not_readable_as(file: str, kind: str, why: object) -> FormatError:
-    """Return the error for a file that cannot be read as `kind`."""
-    return not_importable(file, f"not readable as {kind}: {why}")
+def imported_as(path: str, stored: str, wanted: str) -> FormatError:
+    """Return the error for a store of another format than the one to import into it."""
+    action = f"add --format {stored}, or import into another store"
+    return wrong_format(path, stored, wanted, safe=UNTOUCHED, action=action)
 
 
 def pickle_refused(file: str, kind: str) -> FormatError:

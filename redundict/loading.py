@@ -1,7 +1,7 @@
-"""From payloads to dicts: which format a payload is decoded in, and what a plain file holds.
+"""From payloads to dicts: `load`, the choice of the format, and the recipe's plain file.
 
-`load`, the dict and the command line decode here. A format that runs code when it decodes is used
-only if the caller named it. Takes no lock and writes nothing. Knows no slot files.
+The dict and the command line decode here. A format that runs code when it decodes is used only if
+the caller named it. Takes no lock and writes nothing. Knows no slot files.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def load(
         format: The format to decode in, as for `redundict.open`. None takes the format that the
             slot names if that is JSON or CSV. Any other format, pickle above all, must be named.
         copies: How many copies there are, or the folder of each. None looks beside `path`.
+
+    Returns:
+        The state. Changes to it are not saved.
 
     Raises:
         NotFoundError: There is no store, or it does not hold `generation`.

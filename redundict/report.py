@@ -8,7 +8,7 @@ objects and finds out nothing about a store itself. Knows no dicts and no format
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -62,9 +62,9 @@ class Recovery:
         state: The state in which the store was found.
         generation: The number of the generation that was loaded; 0 if none was.
         found: What was wrong, in words, by the slot's file name.
+        action: The command that shows more.
         healed: The file names of the slots that were rewritten.
         failures: Why a slot could not be rewritten, by its file name.
-        action: The command that shows more.
         written: When the loaded generation was committed (UTC); None if nothing was loaded.
 
     """
@@ -73,9 +73,9 @@ class Recovery:
     state: StoreState
     generation: int
     found: dict[str, str]
-    healed: tuple[str, ...]
-    failures: dict[str, str]
     action: str
+    healed: tuple[str, ...] = ()
+    failures: dict[str, str] = field(default_factory=dict)
     written: datetime | None = None
 
     @property
@@ -96,11 +96,9 @@ class Recovery:
         if self.newest_lost:
             loaded += "; a newer one may have been lost"
         healed = f"; healed: {', '.join(self.healed)}" if self.healed else ""
-        failed = "; ".join(f"{name} could not be: {why}" for name, why in self.failures.items())
+        failed = "".join(f"; {name} could not be: {why}" for name, why in self.failures.items())
         check = "" if self.complete else f". Look at it with: {self.action}"
-        return f"{self.path}: {self.state} ({found}): {loaded}{healed}" + (
-            (failed and f"; {failed}") + check
-        )
+        return f"{self.path}: {self.state} ({found}): {loaded}{healed}{failed}{check}"
 
 
 def check(
@@ -135,21 +133,25 @@ def check(
     if all(slot.state is SlotState.MISSING for slot in seen):
         raise not_found(path)
     survey.refuse_if_denied(layout, seen)
+    return _report(layout, seen)
+
+
+def _report(layout: Layout, seen: list[Slot]) -> Report:
     survivor = next(iter(slots.by_claim(seen)), None)
     state = slots.judge(seen, survivor, layout.keep)
     if survivor is None:
         found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
         found = slots.flaws(seen, survivor, layout.keep)
-    pair = slots.diverged(seen)
+    status, action = _advice(layout, state, survivor, slots.diverged(seen))
     return Report(
-        path=path,
+        path=layout.path,
         state=state,
         generation=survivor.generation if survivor else 0,
         slots=tuple(seen),
         flaws={flaw.slot.name: flaw for flaw in found},
-        status=_status(state, survivor, pair),
-        action=_action(layout, state, pair),
+        status=status,
+        action=action,
     )
 
 
@@ -170,25 +172,21 @@ def not_found(path: str) -> errors.NotFoundError:
     return errors.no_store(path)
 
 
-def _status(state: StoreState, survivor: Slot | None, pair: tuple[Slot, Slot] | None) -> str:
+def _advice(
+    layout: Layout, state: StoreState, survivor: Slot | None, pair: tuple[Slot, Slot] | None
+) -> tuple[str, str | None]:
+    """Return one sentence about the store, and the command to run next."""
     if survivor is None:
-        return "No slot verifies: nothing loads."
-    loads = f"generation {survivor.generation} loads"
+        return "No slot verifies: nothing loads.", "restore a slot from a backup"
+    loads, repair = f"generation {survivor.generation} loads", layout.command("repair")
     if pair:
-        return f"The copies have diverged at generation {pair[0].generation}; {loads}."
+        prefer = layout.command("repair", "--prefer", pair[0].letter)
+        return f"The copies have diverged at generation {pair[0].generation}; {loads}.", prefer
     if state is StoreState.ROLLED_BACK:
-        return f"The newest generation may be gone; {loads}."
+        return f"The newest generation may be gone; {loads}.", repair
     if state is StoreState.DEGRADED:
-        return f"Nothing is lost: {loads}. Some redundancy is gone."
-    return f"Every copy of every generation verifies; {loads}."
-
-
-def _action(layout: Layout, state: StoreState, pair: tuple[Slot, Slot] | None) -> str | None:
-    if pair:
-        return layout.command("repair", "--prefer", pair[0].letter)
-    if state is StoreState.LOST:
-        return "restore a slot from a backup"
-    return None if state is StoreState.HEALTHY else layout.command("repair")
+        return f"Nothing is lost: {loads}. Some redundancy is gone.", repair
+    return f"Every copy of every generation verifies; {loads}.", None
 
 
 def _is_healthy(found: tuple[Layout, list[Slot]]) -> bool:
@@ -200,8 +198,8 @@ def _is_healthy(found: tuple[Layout, list[Slot]]) -> bool:
 def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None:
     """Return what was wrong with the store that was loaded; None if nothing was.
 
-    `healed` says what a writer mended. A reader has none, and is not told of a copy that is only
-    behind: a writer may be at work on it.
+    `healed` is the work of a writer. Without it, for a reader, a copy that is only behind does not
+    count: a writer may be about to write it.
     """
     flaws = loaded.damage() if healed is None else loaded.flaws()
     if loaded.survivor is None or not flaws:
@@ -226,7 +224,5 @@ def recovery_of_lost(layout: Layout, bad: list[Slot]) -> Recovery:
         state=StoreState.LOST,
         generation=0,
         found={slot.name: slot.reason for slot in bad},
-        healed=(),
-        failures={},
         action=layout.command("check"),
     )

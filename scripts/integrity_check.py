@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Verify stores from a plain checkout: `redundict check PATH...`, for cron and for rescue."""
+"""Verify stores from a plain checkout, as `redundict check PATH...` does: for cron and rescue."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Roll a store back from a plain checkout: `redundict rollback PATH [--to N]`."""
+"""Roll a store back from a plain checkout, as `redundict rollback PATH [--to N]` does."""
 
 import sys
 from pathlib import Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 import threading
 import warnings
 from collections.abc import Awaitable, Callable
@@ -229,6 +230,19 @@ def test_a_path_without_a_store_is_an_error_before_the_screen_is_taken(
     assert "there is no store here" in capsys.readouterr().err
 
 
+def test_browse_without_its_extra_says_what_to_install(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command to get the extra stands alone on the last line, quoted for the shell."""
+    monkeypatch.delitem(sys.modules, "redundict.cli.browse")
+    monkeypatch.delattr("redundict.cli.browse")
+    monkeypatch.setitem(sys.modules, "textual", None)
+    assert cli.main(["browse", path]) == Exit.FAILED
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error: browse needs the module textual"
+    assert said[-1] == "next: pip install 'redundict[tui]'"
+
+
 def test_a_long_line_says_how_much_of_it_is_left_out(path: str) -> None:
     """A state may be one line of megabytes."""
     with redundict.open(path) as state:
@@ -253,7 +267,7 @@ def test_no_path_can_attack_the_terminal(tmp_path: Path, name: str) -> None:
 
     async def acts(app: Browser, _: Pilot[None]) -> None:
         head = shown(app, "head")
-        assert len(head.splitlines()) == 2
+        assert len(head.splitlines()) == 3
         assert all(c.isprintable() for c in head.replace("\n", ""))
         drawn(app).encode()
         assert "\x1b" not in drawn(app)

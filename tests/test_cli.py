@@ -21,9 +21,11 @@ from typing import Any
 import pytest
 
 import redundict
+from redundict import errors
 from redundict.cli import exits
 from redundict.cli import parser as cli
 from redundict.cli.exits import Exit
+from redundict.engine import newest
 
 from . import damage
 
@@ -258,6 +260,57 @@ def test_an_operation_that_fails_has_its_own_code(
     assert says in done.stderr
     assert redundict.load(path) == {"n": 2}
     assert not list(tmp_path.glob(f"{NO_SUCH}.[ab]?"))
+
+
+@pytest.mark.parametrize("command", ["show", "check", "rollback"])
+def test_an_error_is_three_lines_and_its_command_stands_alone(path: str, command: str) -> None:
+    """What happened, what is safe, and a last line that can be pasted from after `next:`."""
+    done = run(command, f"{make(path)}.a0")
+    assert done.stderr == (
+        f"error: {path}.a0: this is a file of a store, and not its name\n"
+        "safe: nothing was changed\n"
+        f"next: redundict check {path}\n"
+    )
+
+
+@pytest.mark.parametrize("fault", [ValueError, RuntimeError, KeyError])
+def test_a_fault_of_the_program_is_no_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    path: str,
+    fault: type[Exception],
+) -> None:
+    """An exception that nobody foresaw is shown with its traceback, and is a failure."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise fault("unforeseen")
+
+    monkeypatch.setattr(newest, "load", fail)
+    assert cli.main(["show", make(path)]) == Exit.FAILED
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert "unforeseen" in said
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.no_store("s"), Exit.NO_STORE),
+        (errors.no_folder("s", "d"), Exit.NO_STORE),
+        (errors.no_generation("s", "gone", 7, "redundict log s"), Exit.FAILED),
+        (errors.refused(FileNotFoundError(2, "No such file"), "reading"), Exit.FAILED),
+        (errors.diverged("s", "s.a0", "s.b0", 7, "redundict repair s"), Exit.DIVERGED),
+        (errors.conflict("s", "s.a0", 7), Exit.FAILED),
+        (errors.lost("s", {}), Exit.LOST),
+        (errors.newer_version("s.a0"), Exit.NEWER),
+        (errors.locked("s", {}), Exit.LOCKED),
+        (OSError("full"), Exit.FAILED),
+    ],
+    ids=lambda value: getattr(value, "reason", None) or str(value),
+)
+def test_each_error_has_its_exit_code(error: Exception, code: Exit) -> None:
+    """A script can tell the errors apart by the exit code alone."""
+    assert exits.of_error(error) is code
 
 
 @pytest.mark.parametrize("command", ["rollback", "repair"])
@@ -581,6 +634,21 @@ def test_import_replaces_what_the_store_held_and_rollback_brings_it_back(
     assert redundict.load(path) == {"m": 3}
     redundict.rollback(path)
     assert redundict.load(path) == {"n": 2}
+
+
+def test_import_makes_a_new_store_as_open_does(tmp_path: Path, path: str) -> None:
+    """A store that did not exist gets the defaults of `open`: copies, generations and history."""
+    plain = tmp_path / "plain"
+    plain.write_text('{"n": 1}')
+    run("import", plain, path)
+    other = make(str(tmp_path / "other.json"))
+    kinds = {
+        (slot.trailer.copies, slot.trailer.keep, slot.trailer.history)
+        for store in (path, other)
+        for slot in redundict.check(store).slots
+        if slot.trailer
+    }
+    assert len(kinds) == 1
 
 
 def test_import_keeps_to_the_copies_and_generations_of_the_store(tmp_path: Path, path: str) -> None:

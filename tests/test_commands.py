@@ -35,7 +35,7 @@ def age_all(path: str) -> None:
 @pytest.fixture
 def store(path: str) -> str:
     """Return a store of three generations, of which two are kept."""
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         state.update({"chat": {"width": 640}, "recent": ["/a", "/b"]})
         state.sync()
         state["chat"]["width"] = 800
@@ -297,7 +297,7 @@ def diverge(path: str, folder: Path) -> None:
     for slot in ("a0", "a1", "b0", "b1"):
         shutil.copy(f"{path}.{slot}", f"{other}.{slot}")
     for place, value in ((path, "mine"), (other, "theirs")):
-        with redundict.open(place) as state:
+        with redundict.open(place, keep=2) as state:
             state["n"] = value
     damage.overwrite(f"{path}.b1", damage.read(f"{other}.b1"))
     age_all(path)

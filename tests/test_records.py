@@ -39,7 +39,8 @@ def printed(capsys: pytest.CaptureFixture[str], *args: str) -> list[dict[str, An
 
 @pytest.fixture
 def store(path: str) -> str:
-    with redundict.open(path) as state:
+    """Return a store of three generations, of which two are kept."""
+    with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2, 3):
             state.sync()
     for slot in ("a0", "a1", "b0", "b1"):

@@ -39,7 +39,7 @@ COLOURS: Final = {
 }
 LINES: Final = 500  #: The most lines of a state, or of its changes, that are shown.
 WIDTH: Final = 1000  #: The most characters of a line that are shown.
-UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running what is stored."
+UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running stored code."
 
 
 class Confirm(ModalScreen[bool]):
@@ -254,12 +254,10 @@ def run(path: str, copies: Copies | None = None, timeout: float = 0.0) -> None:
 
 
 def _head(checked: Report) -> Text:
-    colour = f"bold {COLOURS[checked.state]}"
-    state = Text.assemble((str(checked.state), colour), "  ", checked.status)
-    lines = [(" store", Text(plain(checked.path), style="bold")), (" state", state)]
-    if checked.action:
-        lines.append(("action", Text(plain(checked.action), style="italic")))
-    return Text("\n").join(Text.assemble((f"{label}: ", "dim"), text) for label, text in lines)
+    text = Text(render.head(checked))
+    text.highlight_regex(r"(?m)^ *\w+:", "dim")
+    text.highlight_words([f" state: {checked.state}"], f"bold {COLOURS[checked.state]}")
+    return text
 
 
 def _copy(letter: str, state: str) -> Text:

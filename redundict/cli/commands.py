@@ -39,10 +39,10 @@ def _check_once(args: argparse.Namespace) -> Exit:
     counts, shown = dict.fromkeys(Exit, 0), 0
 
     def total() -> int:
-        return sum(sweep.size(path, how.copies) for path in sweep.find(args.path, how.copies))
+        return sum(sweep.size(path, how.copies) for path in sweep.find(args.paths, how.copies))
 
     with progress.bar(total) as bar:
-        for checked in sweep.check_all(sweep.find(args.path, how.copies), how):
+        for checked in sweep.check_all(sweep.find(args.paths, how.copies), how):
             bar.advance(sweep.size(checked.path, how.copies))
             code = checked.exit
             counts[code] += 1
@@ -106,10 +106,10 @@ def show(args: argparse.Namespace) -> Exit:
 
 def export(args: argparse.Namespace) -> Exit:
     """Write a generation's payload to FILE, durably."""
-    found, file = _found(args, args.generation), os.path.abspath(args.file)
+    found, file = _found(args, args.generation), os.path.abspath(args.target)
     path = found.layout.path
-    if why := _why_not_to(file, found.layout, force=args.force):
-        raise errors.export_refused(path, file, *why)
+    if reason := _why_not_to(file, found.layout, force=args.force):
+        raise errors.export_refused(path, file, reason)
     try:
         files.overwrite(file, found.payload, afresh=True)
     except OSError as error:
@@ -119,28 +119,26 @@ def export(args: argparse.Namespace) -> Exit:
     return _warned(found, args)
 
 
-def _why_not_to(file: str, layout: Layout, *, force: bool) -> tuple[str, str] | None:
-    """Return why nothing may be exported to a file, and what to do; None if it may."""
+def _why_not_to(file: str, layout: Layout, *, force: bool) -> str | None:
+    """Return the reason why nothing may be exported to a file; None if it may."""
     folder, name = os.path.split(file)
     if not os.path.isdir(folder):
-        return "is in no folder that exists", "name another file, or make the folder"
+        return "no-folder"
     if folder in layout.folders and (layout.parse(name) or file == layout.lock_path):
-        return "belongs to the store itself", "name another file"
+        return "own-file"
     if os.path.islink(file) or (files.exists(file) and not os.path.isfile(file)):
-        return "is there already, and is no plain file", "name another file"
-    if files.exists(file) and not force:
-        return "is there already", "name another file, or add --force"
-    return None
+        return "not-a-file"
+    return "exists" if files.exists(file) and not force else None
 
 
 def browse(args: argparse.Namespace) -> Exit:
     """Look at a store's history on the whole terminal, and roll back with a key."""
     try:
-        from . import browse as browser  # noqa: PLC0415 - an extra, and slow to import
+        from .browse import run  # noqa: PLC0415 - an extra, and slow to import
     except ModuleNotFoundError as error:
         install = command_line("pip", "install", "redundict[tui]")
         raise errors.extra_missing("browse", str(error.name), install) from error
-    browser.run(args.path, args.copies, args.timeout)
+    run(args.path, args.copies, args.timeout)
     return Exit.OK
 
 
@@ -180,10 +178,10 @@ def repair(args: argparse.Namespace) -> Exit:
     return OF_STATE[report.check(args.path, copies=args.copies).state]
 
 
-def import_file(args: argparse.Namespace) -> Exit:
+def import_(args: argparse.Namespace) -> Exit:
     """Commit the content of a foreign file: JSON, CSV, pickle, shelve, dbm, SqliteDict, a store."""
     source = importing.read(
-        args.file,
+        args.source,
         args.kind,
         otherwise="csv" if args.format == "csv" else "json",
         allow_pickle=args.allow_pickle,
@@ -191,31 +189,29 @@ def import_file(args: argparse.Namespace) -> Exit:
     )
     layout, found = survey.discover(args.path, args.copies)
     survivor = next(iter(slots.by_claim(found)), None)
-    if survivor and survivor.trailer and survivor.trailer.format != args.format:
-        raise errors.wrong_format(layout.path, survivor.trailer.format, args.format)
+    options: dict[str, Any] = {"copies": args.copies} if args.copies else {}
+    if survivor and survivor.trailer:
+        if survivor.trailer.format != args.format:
+            raise errors.imported_as(layout.path, survivor.trailer.format, args.format)
+        kept = {"copies": layout.copies, "keep": layout.keep, "history": layout.history}
+        options = kept | options
     with mapping.RedunDict(
-        args.path,
-        "n",
-        format=args.format,
-        copies=args.copies or layout.copies,
-        keep=layout.keep,
-        history=layout.history,
-        timeout=args.timeout,
+        args.path, "n", format=args.format, timeout=args.timeout, **options
     ) as store:
         store.update(source.state)
         number = store.sync()
     print(
         f"Generation {number} of {plain(store.path)} holds {len(source.state)} items "
-        f"from {plain(args.file)} ({source.kind})."
+        f"from {plain(args.source)} ({source.kind})."
     )
     return Exit.OK
 
 
 def demo(args: argparse.Namespace) -> Exit:
     """Show commit, tear, load, heal and rollback on real data, in a temporary folder."""
-    from . import demo as demonstration  # noqa: PLC0415 - only this command needs it
+    from .demo import run  # noqa: PLC0415 - only this command needs it
 
-    demonstration.run(args.file)
+    run(args.file)
     return Exit.OK
 
 

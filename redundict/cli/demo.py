@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from redundict import errors, loading, mapping, recovery, report
@@ -96,9 +97,8 @@ def _data(file: str | None) -> tuple[dict[str, Any], str]:
 
 def _long_ago(path: str) -> None:
     """Age the files, since a change within the last second is taken for a writer at work."""
-    folder = os.path.dirname(path)
-    for name in os.listdir(folder):
-        os.utime(os.path.join(folder, name), (0, 0))
+    for file in Path(path).parent.iterdir():
+        os.utime(file, (0, 0))
 
 
 def _step(text: str) -> None:
@@ -112,26 +112,21 @@ def _shown(path: str) -> Iterator[None]:
     yield
     after = _files(path)
     for name in sorted(before | after):
+        old, new = len(before.get(name, b"")), len(after.get(name, b""))
         if name not in before:
-            print(f"    on disk: {name} created, {after[name][0]} bytes")
+            print(f"    on disk: {name} created, {new} bytes")
         elif name not in after:
             print(f"    on disk: {name} gone")
         elif before[name] != after[name]:
-            print(f"    on disk: {name} overwritten, {before[name][0]} -> {after[name][0]} bytes")
+            print(f"    on disk: {name} overwritten, {old} -> {new} bytes")
 
 
-def _files(path: str) -> dict[str, tuple[int, str]]:
-    folder, found = os.path.dirname(path), {}
-    for name in os.listdir(folder):
-        with open(os.path.join(folder, name), "rb") as file:
-            content = file.read()
-        found[name] = len(content), hashlib.sha256(content).hexdigest()
-    return found
+def _files(path: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in Path(path).parent.iterdir()}
 
 
 def _digest(path: str) -> None:
-    with open(path, "rb") as file:
-        content = file.read()
+    content = Path(path).read_bytes()
     print(f"$ head -c -{DIGEST_BYTES} {path} | sha256sum")
     print(hashlib.sha256(content[:-DIGEST_BYTES]).hexdigest(), " -")
     print(f"$ tail -c {DIGEST_BYTES} {path}")

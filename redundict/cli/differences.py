@@ -22,7 +22,7 @@ from typing import Any, Final
 
 Key = str | int | object
 Path = tuple[Key, ...]
-Pair = tuple[Key, Any, Any]  #: A key, what was there and what is.
+Pair = tuple[Key, Any, Any]  #: A key, the old value and the new value.
 
 _PLAIN_KEY: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 _SHOWN: Final = 60  #: The longest text of a value in a line, in characters.
@@ -34,6 +34,7 @@ _JSON_DEPTH: Final = (
 _JSON_BITS: Final = (
     14_000  #: The longest number that is given as JSON; Python writes no longer one.
 )
+_CONTAINERS: Final = (dict, list, tuple, set, frozenset)
 _ABSENT: Final[Any] = object()
 _END: Final = (_ABSENT, None, None)
 
@@ -139,15 +140,11 @@ def shown(value: Any) -> str:
     >>> shown({"a": 1, "b": [1, 2]})
     "{'a': 1, 'b': [2 items]}"
     """
-    if isinstance(value, dict) and value:
-        parts = (f"{_brief(k)}: {_brief(v)}" for k, v in value.items())
-        return _listed("{", parts, "}")
-    if isinstance(value, list | tuple) and value:
-        opening, closing = "()" if isinstance(value, tuple) else "[]"
-        return _listed(opening, (_brief(item) for item in value), closing)
-    if isinstance(value, set | frozenset) and value:
-        return _listed("{", (_brief(item) for item in value), "}")
-    return _brief(value)
+    if not isinstance(value, _CONTAINERS) or not value:
+        return _brief(value)
+    if isinstance(value, dict):
+        return _listed(value, (f"{_brief(k)}: {_brief(v)}" for k, v in value.items()))
+    return _listed(value, map(_brief, value))
 
 
 def as_json(change: Change) -> dict[str, Any]:
@@ -235,16 +232,9 @@ def _stretches(old: Sequence[Any], new: Sequence[Any]) -> Iterator[tuple[int, in
     yield high, len(old), end, len(new)
 
 
-class _Looks(reprlib.Repr):
-    """Makes a text of bounded length, at a bounded cost."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple = 3, 20, 20, 20
-        self.maxstring = self.maxother = 200
-
-
-_LOOKS: Final = _Looks()
+_LOOKS: Final = reprlib.Repr()  #: Makes a text of bounded length, at a bounded cost.
+_LOOKS.maxlevel, _LOOKS.maxdict, _LOOKS.maxlist, _LOOKS.maxtuple = 3, 20, 20, 20
+_LOOKS.maxstring = _LOOKS.maxother = 200
 
 
 def _looks(item: Any) -> object:
@@ -265,12 +255,13 @@ def _is_same(old: Any, new: Any) -> bool:
     if isinstance(old, set | frozenset):
         return {(type(item), item) for item in old} == {(type(item), item) for item in new}
     for same in (operator.eq, lambda one, other: repr(one) == repr(other)):
-        with contextlib.suppress(Exception):  # what a pickled object defines may raise anything
+        with contextlib.suppress(Exception):  # a method of a pickled object may raise anything
             return bool(same(old, new))
     return False  # two values that cannot be compared count as changed
 
 
-def _listed(opening: str, parts: Iterator[str], closing: str) -> str:
+def _listed(value: Any, parts: Iterator[str]) -> str:
+    opening, closing = _brackets(value)
     text, length = [], 0
     for part in parts:
         text.append(part)
@@ -283,20 +274,24 @@ def _listed(opening: str, parts: Iterator[str], closing: str) -> str:
 
 def _brief(value: Any) -> str:
     """Return a value as text; of a container, return only how many items it has."""
-    if isinstance(value, dict | list | tuple | set | frozenset) and value:
-        count = f"{len(value)} item{'s' if len(value) > 1 else ''}"
-        if isinstance(value, tuple):
-            return f"({count})"
-        return f"{{{count}}}" if isinstance(value, dict) else f"[{count}]"
+    if isinstance(value, _CONTAINERS) and value:
+        opening, closing = _brackets(value)
+        return f"{opening}{len(value)} item{'s' if len(value) > 1 else ''}{closing}"
     if isinstance(value, str | bytes | bytearray):
         value = value[: _SHOWN + 1]
     return _cut(_repr(value, _SHOWN + 1))
 
 
+def _brackets(value: Any) -> tuple[str, str]:
+    if isinstance(value, tuple):
+        return "(", ")"
+    return ("[", "]") if isinstance(value, list) else ("{", "}")
+
+
 def _repr(value: Any, limit: int) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - likewise; and an int may have too many digits to show
+    except Exception:  # noqa: BLE001 - it may raise anything, and an int may have too many digits
         text = f"<{type(value).__name__}>"
     return plain(text[:limit])
 

@@ -161,7 +161,7 @@ def _database(file: str, kind: str, table: str | None) -> dict[Any, Any]:
         except Exception as error:
             # Whatever a module of the standard library, or a pickle in the file, raises.
             why = error or type(error).__name__
-            raise errors.not_readable_as(file, kind, why) from error
+            raise errors.not_importable(file, f"not readable as {kind}: {why}") from error
 
 
 def _is_dbm(file: str) -> bool:

@@ -15,17 +15,75 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
-from redundict import __doc__ as package_doc
-from redundict import __version__, errors
+import redundict
+from redundict import errors
 from redundict.engine.layout import Layout
 
 from . import commands, exits, importing, render
 from .differences import plain
 from .exits import Exit
 
-Add = Callable[..., argparse.ArgumentParser]
+
+def _path(text: str) -> str:
+    """Return a path that a store may have."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"no store can have the path {text!r}")
+    return text
+
+
+def _seconds(text: str) -> float:
+    """Return a number of seconds that can be waited."""
+    seconds = float(text)
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"must be 0 to {threading.TIMEOUT_MAX:.0f}, not {text}")
+    return seconds
+
+
+_FLAG: Final = {"action": "store_true"}
+_NUMBER: Final = {"type": int, "metavar": "N"}
+_SECONDS: Final = {"type": _seconds, "metavar": "SECONDS"}
+_FILE: Final = {"metavar": "FILE"}
+_STORE: Final = {"type": _path, "metavar": "PATH", "help": "the store, without a slot's ending"}
+_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
+    "path": _STORE,
+    "paths": _STORE | {"nargs": "+"},
+    "old": _NUMBER | {"nargs": "?", "help": "a generation (the one before the newest)"},
+    "new": _NUMBER | {"nargs": "?", "metavar": "M", "help": "another (the newest)"},
+    "source": _FILE | {"help": "the file, database or store to import"},
+    "target": _FILE | {"help": "the file to write"},
+    "--allow-pickle": _FLAG | {"help": "FILE may hold pickles; loading one runs the code in it"},
+    "--cold": _FLAG | {"help": "drop the page cache first: read from the medium"},
+    "--copies": {"metavar": "FOLDER", "action": "append", "help": "a copy's folder; once per copy"},
+    "--dry-run": _FLAG | {"help": "show it, and change nothing"},
+    "--file": _FILE | {"help": "a JSON file to use as data"},
+    "--force": _FLAG | {"help": "replace FILE if it is there"},
+    "--format": {"choices": ("json", "csv", "pickle"), "default": "json", "help": "of the store"},
+    "--generation": _NUMBER | {"help": "instead of the newest"},
+    "--json": _FLAG | {"help": "for programs: print one record for each store"},
+    "--kind": {"choices": importing.KINDS, "help": "the kind of FILE, if it is not clear"},
+    "--prefer": {"metavar": "COPY", "type": str.lower, "help": "the copy whose state stands"},
+    "--quiet": _FLAG | {"help": "print only what is in trouble"},
+    "--table": {"help": "the table of an SqliteDict that has several"},
+    "--timeout": _SECONDS | {"default": 0.0, "help": "how long to wait for another writer (0)"},
+    "--to": _NUMBER | {"help": "instead of the one before the newest"},
+    "--watch": _SECONDS | {"help": "check again and again, this far apart"},
+    "--yes": _FLAG | {"help": "do not ask"},
+}
+#: The function and the arguments of each command. A command with a path takes --copies, too.
+_COMMANDS: Final[dict[str, tuple[Callable[[argparse.Namespace], Exit], str]]] = {
+    "check": (commands.check, "paths --quiet --json --cold --watch"),
+    "log": (commands.log, "path --json"),
+    "diff": (commands.diff, "path old new --json"),
+    "show": (commands.show, "path --generation"),
+    "export": (commands.export, "path target --generation --force"),
+    "browse": (commands.browse, "path --timeout"),
+    "rollback": (commands.rollback, "path --timeout --to --dry-run --yes"),
+    "repair": (commands.repair, "path --timeout --dry-run --prefer"),
+    "import": (commands.import_, "source path --timeout --format --kind --table --allow-pickle"),
+    "demo": (commands.demo, "--file"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _arguments(argv)
         code: Exit = args.run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # nobody reads any more, so there is nobody to tell
+    except BrokenPipeError:  # the reader has gone, and would not see an error
         return Exit.FAILED
     except (errors.RedundictError, OSError) as error:
         print(render.failure(error), file=sys.stderr)
@@ -73,146 +131,25 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
         argcomplete.autocomplete(top)
     args = top.parse_args(argv)
-    if args.run is not commands.demo:
-        try:
-            for path in [args.path] if isinstance(args.path, str) else args.path:
-                Layout.assumed(path, args.copies)
-        except ValueError as error:
-            top.error(str(error))
+    try:
+        for path in getattr(args, "paths", [args.path] if "path" in args else []):
+            Layout.assumed(path, args.copies)
+    except ValueError as error:
+        top.error(str(error))
     return args
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = _Parser(prog="redundict", description=(package_doc or "").partition("\n")[0])
-    top.add_argument("--version", action="version", version=f"redundict {__version__}")
-    _commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def add(
-        run: Callable[[argparse.Namespace], Exit], name: str, *first: str
-    ) -> argparse.ArgumentParser:
-        """Add a command of which `first` are the arguments before PATH."""
-        summary = run.__doc__ or ""
-        command: argparse.ArgumentParser = _commands.add_parser(
-            name, help=summary, description=summary
-        )
+    top = _Parser(prog="redundict", description=(redundict.__doc__ or "").partition("\n")[0])
+    top.add_argument("--version", action="version", version=f"redundict {redundict.__version__}")
+    added = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, (run, arguments) in _COMMANDS.items():
+        command = added.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
-        for argument in first:
-            command.add_argument(argument.lower(), metavar=argument)
-        return command
-
-    _add_check(add(commands.check, "check"))
-    _add_readers(add)
-    _add_writers(add)
-    command = add(commands.demo, "demo")
-    command.add_argument("--file", metavar="FILE", help="a JSON file to use as data")
+        for argument in arguments.split() + ["--copies"] * ("path" in arguments):
+            command.add_argument(argument, **_ARGUMENTS[argument])
     return top
-
-
-def _add_check(command: argparse.ArgumentParser) -> None:
-    _add_store(command, nargs="+")
-    command.add_argument("--quiet", action="store_true", help="print only what is in trouble")
-    _add_json(command)
-    command.add_argument(
-        "--cold", action="store_true", help="drop the page cache first: read from the medium"
-    )
-    command.add_argument(
-        "--watch", type=_seconds, metavar="SECONDS", help="check again and again, this far apart"
-    )
-
-
-def _add_readers(add: Add) -> None:
-    command = add(commands.log, "log")
-    _add_store(command)
-    _add_json(command)
-    command = add(commands.diff, "diff")
-    _add_store(command)
-    command.add_argument(
-        "old", type=int, nargs="?", metavar="N", help="a generation (the one before the newest)"
-    )
-    command.add_argument("new", type=int, nargs="?", metavar="M", help="another (the newest)")
-    _add_json(command)
-    command = add(commands.show, "show")
-    _add_store(command)
-    _add_generation(command)
-    command = add(commands.export, "export")
-    _add_store(command)
-    command.add_argument("file", metavar="FILE", help="where to")
-    _add_generation(command)
-    command.add_argument("--force", action="store_true", help="replace FILE if it is there")
-
-
-def _add_writers(add: Add) -> None:
-    _add_store(add(commands.browse, "browse"), writes=True)
-    command = add(commands.rollback, "rollback")
-    _add_store(command, writes=True)
-    command.add_argument("--to", type=int, metavar="N", help="instead of the one before the newest")
-    command.add_argument("--dry-run", action="store_true", help="show it, and change nothing")
-    command.add_argument("--yes", action="store_true", help="do not ask")
-    command = add(commands.repair, "repair")
-    _add_store(command, writes=True)
-    command.add_argument("--dry-run", action="store_true", help="show it, and change nothing")
-    command.add_argument(
-        "--prefer",
-        type=str.lower,
-        metavar="COPY",
-        help="the letter of the copy that stands, if two diverged",
-    )
-    command = add(commands.import_file, "import", "FILE")
-    _add_store(command, writes=True)
-    command.add_argument(
-        "--format", default="json", choices=("json", "csv", "pickle"), help="of the store"
-    )
-    command.add_argument(
-        "--kind", choices=importing.KINDS, help="what FILE is, if it is not what it looks like"
-    )
-    command.add_argument("--table", help="of an SqliteDict with several")
-    command.add_argument(
-        "--allow-pickle",
-        action="store_true",
-        help="FILE may hold pickles; loading a pickle runs the code in it",
-    )
-
-
-def _add_store(command: argparse.ArgumentParser, *, writes: bool = False, **options: Any) -> None:
-    command.add_argument(
-        "path", type=_path, help="the store, without a slot's ending", metavar="PATH", **options
-    )
-    command.add_argument(
-        "--copies",
-        action="append",
-        metavar="FOLDER",
-        help="the folder of a copy; once per copy, if not all are beside PATH",
-    )
-    if writes:
-        command.add_argument(
-            "--timeout", type=_seconds, default=0.0, help="seconds to wait for another writer (0)"
-        )
-
-
-def _add_generation(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--generation", type=int, metavar="N", help="instead of the newest")
-
-
-def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--json", action="store_true", help="for programs: print one record for each store"
-    )
-
-
-def _path(text: str) -> str:
-    """Return a path that a store may have."""
-    if not text or "\0" in text:
-        raise argparse.ArgumentTypeError(f"no store can have the path {text!r}")
-    return text
-
-
-def _seconds(text: str) -> float:
-    """Return a number of seconds that can be waited."""
-    seconds = float(text)
-    if not 0 <= seconds <= threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"must be 0 to {threading.TIMEOUT_MAX:.0f}, not {text}")
-    return seconds
 
 
 class _Parser(argparse.ArgumentParser):

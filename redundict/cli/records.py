@@ -16,6 +16,7 @@ from . import differences, exits
 
 if TYPE_CHECKING:
     from redundict.engine.slots import Generation, Slot
+    from redundict.engine.trailer import Trailer
     from redundict.report import Report
 
     from .differences import Change
@@ -37,7 +38,7 @@ def log(report: Report, changes: Mapping[int, str]) -> Record:
     return _of("log", report.path) | {
         "exit": exits.OF_STATE[report.state],
         "generations": [
-            _generation(g) | {"copies": copies(report, g), "changes": changes.get(g.number)}
+            _content(g.number, g) | {"copies": copies(report, g), "changes": changes.get(g.number)}
             for g in report.generations
         ],
     }
@@ -100,19 +101,14 @@ def _slot(report: Report, slot: Slot) -> Record:
         "state": str(slot.state),
         "fault": str(flaw.fault) if flaw else None,
         "reason": flaw.reason if flaw else None,
-        "generation": claim.generation if claim else None,
-        "length": claim.length if claim else None,
-        "format": claim.format if claim else None,
-        "written": claim.written.isoformat() if claim else None,
-        "sha256": claim.digest if claim else None,
-    }
+    } | _content(claim.generation if claim else None, claim)
 
 
-def _generation(generation: Generation) -> Record:
+def _content(number: int | None, held: Generation | Trailer | None) -> Record:
     return {
-        "generation": generation.number,
-        "written": generation.written.isoformat(),
-        "length": generation.length,
-        "format": generation.format,
-        "sha256": generation.digest,
+        "generation": number,
+        "written": held.written.isoformat() if held else None,
+        "length": held.length if held else None,
+        "format": held.format if held else None,
+        "sha256": held.digest if held else None,
     }

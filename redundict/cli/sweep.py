@@ -167,7 +167,7 @@ def _why_unlisted(path: str) -> errors.RedundictError | None:
         try:
             files.names(path)
         except OSError as error:
-            return errors.folder_unlisted(error, os.path.abspath(path))
+            return errors.unlisted(error, os.path.abspath(path), "store")
     return None
 
 
