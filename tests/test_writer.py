@@ -8,6 +8,7 @@ import dis
 import errno
 import gc
 import itertools
+import os
 import sys
 import threading
 import time
