@@ -41,6 +41,8 @@ class CsvFormat:
             (self._text(f"{ROOT}[{shown(key)}]", key), self._text(f"{ROOT}[{shown(key)}]", value))
             for key, value in dict(state).items()
         ]
+        if len(dict(rows)) != len(rows):
+            raise unstorable(ROOT, "two of its keys would come back as one", self.name)
         text = io.StringIO(newline="")
         # Not "\n": Python before 3.13 quotes a "\r" only if the line terminator has one.
         csv.writer(text, lineterminator="\r\n").writerows(rows)
