@@ -267,6 +267,28 @@ def test_a_subclass_that_contains_itself_or_is_too_deep_is_refused() -> None:
         refusal_of(Told().format, {"a": value, "b": Colour.RED})
 
 
+@pytest.mark.parametrize("value", [True, None, 0.5, 7, "x", [True], {"a": None}], ids=repr)
+def test_beside_a_subclass_plain_values_stay_what_they_are(value: object) -> None:
+    """A bool is an int to Python, and no subclass of one to JSON."""
+    told, state = Told(), {"a": value, "b": [Colour.RED, value]}
+    assert repr(JSON.decode(told.format.encode(state))) == repr({"a": value, "b": [1, value]})
+    assert told.places == [("state['b'][0]", Colour.RED)]
+
+
+def test_a_type_that_lies_or_has_no_hash_is_refused_beside_a_subclass() -> None:
+    """A metaclass may make a type unhashable, or equal to str."""
+
+    class Odd(type):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(cls, other: object) -> bool:
+            return other is str
+
+    value = Odd("Value", (), {})()
+    assert refusal_of(Told().format, {"a": Colour.RED, "b": [value]}).item == "state['b'][0]"
+    assert refusal_of(Told().format, {"a": Colour.RED, "b": {value: 1}}).item == "state['b']"
+
+
 def test_whatever_the_told_one_raises_ends_the_encode() -> None:
     """A warning may be turned into an error; it is not lost."""
 

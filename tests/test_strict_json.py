@@ -247,7 +247,9 @@ def test_what_orjson_would_take_for_something_else_is_refused(value: object) -> 
 
 
 @pytest.mark.parametrize(
-    "value", [Color.RED, Number.ONE, OrderedDict(b=1, a=2), Text("x"), Masked()], ids=str
+    "value",
+    [Color.RED, Number.ONE, OrderedDict(b=1, a=2), Text("x"), Masked()],
+    ids=["Enum", "IntEnum", "OrderedDict", "str", "class"],
 )
 def test_a_subclass_is_refused_by_both(value: object) -> None:
     """orjson would take a subclass for its plain type."""

@@ -64,7 +64,7 @@ class CsvFormat:
     def _text(self, item: str, value: object) -> str:
         """Return a key or a value as it is stored; raise if it would come back changed."""
         text = value
-        if type(text) is not str and isinstance(text, str) and self._on_subclass:
+        if type(text) is not str and self._on_subclass:
             text = plain_value(text)
         if type(text) is not str:
             why = f"{described(value)} would come back as a str"
