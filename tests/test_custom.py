@@ -191,7 +191,7 @@ def test_orjson_is_a_format_as_it_is() -> None:
             {"a": {"b": collections.OrderedDict(c=1)}},
             {"a": {"b": {"c": 1}}},
             "state['a']['b']",
-            "OrderedDict([('c', 1)]) (OrderedDict) comes back as a plain dict",
+            f"{collections.OrderedDict(c=1)!r} (OrderedDict) comes back as a plain dict",
         ),
         (
             {"a": {Word.YES: 1}},
