@@ -39,9 +39,10 @@ class CsvFormat:
     def encode(self, state: State) -> bytes:
         """Return the payload; see `Format.encode`."""
         rows = [
-            (self._text(f"{ROOT}[{shown(key)}]", key), self._text(f"{ROOT}[{shown(key)}]", value))
-            for key, value in dict(state).items()
+            (self._text(key, key), self._text(key, value)) for key, value in dict(state).items()
         ]
+        if self._on_subclass and len(dict(rows)) != len(rows):
+            raise unstorable(ROOT, "two of its keys would come back as one", self.name)
         text = io.StringIO(newline="")
         # Not "\n": Python before 3.13 quotes a "\r" only if the line terminator has one.
         csv.writer(text, lineterminator="\r\n").writerows(rows)
@@ -60,21 +61,25 @@ class CsvFormat:
             raise undecodable(self.name, "a key stands there twice")
         return state
 
-    def _text(self, item: str, value: object) -> str:
-        """Return a key or a value as it is stored; raise if it would come back changed."""
+    def _text(self, key: object, value: object) -> str:
+        """Return a key, or the value under it, as a plain str; raise if it would change."""
         text = value
-        if type(text) is not str and isinstance(text, str) and self._on_subclass:
+        if type(text) is not str and self._on_subclass:
             text = plain_value(text)
         if type(text) is not str:
             why = f"{described(value)} would come back as a str"
-            raise unstorable(item, why, self.name, convert("str"))
+            raise unstorable(_item(key), why, self.name, convert("str"))
         if len(text) > csv.field_size_limit():
             why = f"{described(value)} is longer than csv.field_size_limit()"
-            raise unstorable(item, why, self.name)
+            raise unstorable(_item(key), why, self.name)
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise unstorable(item, f"{described(value)}: {error}", self.name) from error
+            raise unstorable(_item(key), f"{described(value)}: {error}", self.name) from error
         if text is not value and self._on_subclass:
-            self._on_subclass(item, value)
+            self._on_subclass(_item(key), value)
         return text
+
+
+def _item(key: object) -> str:
+    return f"{ROOT}[{shown(key)}]"

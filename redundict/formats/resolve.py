@@ -66,8 +66,9 @@ def resolve(format: object, on_subclass: OnSubclass | None = None) -> Format:
             ``dumps`` and ``loads``, or with ``dump`` and ``load``.
         on_subclass: What happens to an item of a subclass, such as `OrderedDict` or `IntEnum`, if
             the format can only give the plain value back. None refuses it. Otherwise the plain
-            value is stored if it is equal, and this is called with the item's path and value, by
-            each `encode`. For a key, the path is that of its dict. Pickle never calls it.
+            value is stored if it is equal, and each `encode` calls this with the item's path and
+            value. It may be a key, too: the path is that of the dict then, or of the CSV row.
+            Pickle never calls it.
 
     Returns:
         The format.

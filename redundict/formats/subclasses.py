@@ -29,7 +29,7 @@ def with_plain_values(state: State, on_subclass: OnSubclass) -> State:
     Args:
         state: The state. Other threads may change what it contains.
         on_subclass: Takes the path and the value of each item that is replaced. For a key, the path
-            is that of its dict. An object that stands in several places is told once.
+            is that of its dict. An object that stands in several places is reported once.
 
     Returns:
         A plain dict, in which every dict and list is a copy, too. An item that no plain value is
@@ -49,17 +49,17 @@ class _Replacement:
         self._originals: list[Any] = []  #: While an object is kept here, no other gets its id.
 
     def of(self, value: Any, path: str, depth: int) -> Any:
-        """Return what stands for a value, and the value itself if nothing does."""
-        kind = type(value)
+        """Return what stands for a value: the value itself if nothing else does."""
+        kind = type(value)  # Types are compared by identity: a metaclass may define equality.
+        if kind is str or kind is int or kind is bool or kind is float or value is None:
+            return value
         if id(value) in self._plain:
             return self._plain[id(value)]
-        if kind in _CONVERT:
-            plain = value.copy() if kind is dict or kind is list else value
-        else:
-            plain = plain_value(value)
-        if plain is None or plain is value or depth > MAX_DEPTH:
+        is_plain = kind is dict or kind is list
+        plain = value.copy() if is_plain else plain_value(value)
+        if plain is None or depth > MAX_DEPTH:
             return value
-        if kind not in _CONVERT:
+        if not is_plain:
             self._on_subclass(path, value)
         if type(plain) is dict:
             plain = self._with_plain_keys(plain, path)
@@ -71,15 +71,21 @@ class _Replacement:
         return plain
 
     def _with_plain_keys(self, given: State, path: str) -> State:
-        plain: State = {}
-        for key, value in given.items():
-            text = plain_value(key) if plain_type(key) is str and type(key) is not str else key
-            if text is None or (text is not key and text in given.keys() - {key}):
-                text = key
-            if text is not key:
+        """Return a dict with plain keys; the same dict if two keys would become one."""
+        plain = dict(zip(map(_plain_key, given), given.values(), strict=True))
+        if len(plain) != len(given):
+            return given
+        for key, text in zip(given, plain, strict=True):
+            if key is not text:
                 self._on_subclass(path, key)
-            plain[text] = value
         return plain
+
+
+def _plain_key(key: object) -> object:
+    if type(key) is str or plain_type(key) is not str:
+        return key
+    text = plain_value(key)
+    return key if text is None else text
 
 
 def plain_type(value: object) -> type | None:
