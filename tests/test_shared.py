@@ -191,14 +191,11 @@ with redundict.open(sys.argv[1], shared=True, timeout=60) as state:
 
 def test_every_increment_that_returned_is_counted_whoever_is_killed(path: str) -> None:
     """Four processes count, some are killed and started again: no increment is lost or doubled."""
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(redundict.__file__))}
-
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-c", WORKER, path, "25"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
         )
 
     rng, kills, returned = random.Random(3), 0, 0
