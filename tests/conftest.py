@@ -104,6 +104,12 @@ def writes_noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
 
 
 @pytest.fixture
+def no_writer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let readers take a slot that is damaged for damaged at once, though it changed just now."""
+    inside.no_patience(monkeypatch)
+
+
+@pytest.fixture
 def slots_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the two pure functions that judge a slot's bytes once for each of them."""
     inside.remember_what_was_judged(monkeypatch, remembering)
