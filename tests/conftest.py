@@ -18,6 +18,7 @@ import redundict
 
 from . import ASKED_FOR, ROOT, inside
 from .crash import remembering
+from .disk import Image, SimulatedDisk
 
 # A busy machine is no failure, so there is no deadline.
 hypothesis.settings.register_profile("brief", deadline=None, max_examples=25)
@@ -101,6 +102,21 @@ def writes_noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
         return written
 
     return begin
+
+
+@pytest.fixture
+def simulate(monkeypatch: pytest.MonkeyPatch) -> Callable[[Image], SimulatedDisk]:
+    """Return a function that puts a simulated disk with some files in place of the real one.
+
+    Writers on such a disk, and the moments of their lives, are in `crash`.
+    """
+
+    def put_in_place(image: Image) -> SimulatedDisk:
+        disk = SimulatedDisk(image)
+        inside.use_disk(monkeypatch, disk)
+        return disk
+
+    return put_in_place
 
 
 @pytest.fixture
