@@ -70,18 +70,6 @@ def path(tmp_path: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def in_another_folder(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Run each test in a folder of its own, so that its child processes do not find the checkout.
-
-    `python -c` looks for modules in the folder that it is started in.
-    """
-    if "fs" not in request.fixturenames:  # pyfakefs has folders of its own
-        monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(autouse=True)
 def one_copy_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write copies in their order, however slow the disk is: what fails first is then known."""
     inside.one_copy_after_the_other(monkeypatch)
@@ -129,6 +117,18 @@ def no_writer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def slots_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the two pure functions that judge a slot's bytes once for each of them."""
     inside.remember_what_was_judged(monkeypatch, remembering)
+
+
+@pytest.fixture(autouse=True)
+def in_another_folder(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run each test in a folder of its own, so that its child processes do not find the checkout.
+
+    `python -c` looks for modules in the folder that it is started in.
+    """
+    if "fs" not in request.fixturenames:  # pyfakefs has folders of its own
+        monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
