@@ -20,7 +20,7 @@ from pathlib import Path
 from tkinter import filedialog, ttk
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import redundict
 

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 State = dict[str, Any]
 
@@ -89,7 +89,7 @@ class Unsynced(Redundict):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        disk = importlib.import_module("redundict.durable").Disk
+        disk = importlib.import_module("redundict.engine.files").Disk
         for call in ("sync_data", "sync_all", "sync_directory"):
             setattr(disk, call, lambda *_: None)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import hypothesis
@@ -14,14 +16,32 @@ import pytest
 
 import redundict
 
-from . import inside
+from . import ASKED_FOR, ROOT, inside
 from .crash import remembering
+from .disk import Image, SimulatedDisk
 
-hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no failure
-hypothesis.settings.register_profile("brief", deadline=None, max_examples=25)  # on a second Python
-hypothesis.settings.load_profile("suite")
+# A busy machine is no failure, so there is no deadline.
+hypothesis.settings.register_profile("brief", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("brief")
 
 _SLOT = re.compile(r"(.+)\.[a-z]\d+")
+
+
+def pytest_configure() -> None:
+    """Refuse to test the checkout in place of the package that is installed."""
+    is_checkout = Path(redundict.__file__).resolve().is_relative_to(ROOT)
+    if is_checkout and not (ASKED_FOR or is_editable()):
+        raise pytest.UsageError(
+            f"redundict is imported from {redundict.__file__}, and is not installed: "
+            "run pip install '.[test]'"
+        )
+
+
+def is_editable() -> bool:
+    """Return True if the package was installed with `pip install -e`."""
+    origin = metadata.distribution("redundict").read_text("direct_url.json")
+    return bool(json.loads(origin or "{}").get("dir_info", {}).get("editable"))
 
 
 def pytest_sessionstart() -> None:
@@ -67,9 +87,42 @@ def writes_noted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[int]]:
 
 
 @pytest.fixture
+def simulate(monkeypatch: pytest.MonkeyPatch) -> Callable[[Image], SimulatedDisk]:
+    """Return a function that puts a simulated disk with some files in place of the real one.
+
+    Writers on such a disk, and the moments of their lives, are in `crash`.
+    """
+
+    def put_in_place(image: Image) -> SimulatedDisk:
+        disk = SimulatedDisk(image)
+        inside.use_disk(monkeypatch, disk)
+        return disk
+
+    return put_in_place
+
+
+@pytest.fixture
+def no_writer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let readers take a slot that is damaged for damaged at once, though it changed just now."""
+    inside.no_patience(monkeypatch)
+
+
+@pytest.fixture
 def slots_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask the two pure functions that judge a slot's bytes once for each of them."""
     inside.remember_what_was_judged(monkeypatch, remembering)
+
+
+@pytest.fixture(autouse=True)
+def in_another_folder(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run each test in a folder of its own, so that its child processes do not find the checkout.
+
+    `python -c` looks for modules in the folder that it is started in.
+    """
+    if "fs" not in request.fixturenames:  # pyfakefs has folders of its own
+        monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 
 import redundict
+from redundict import Slot
 from redundict.cli import parser as cli
 from redundict.cli.exits import Exit
-from redundict.engine import survey
-from redundict.engine.slots import Slot
-from redundict.engine.trailer import Verified
 
 from . import damage
+from .inside import Verified, survey
 
 textual = pytest.importorskip("textual")
 

@@ -19,9 +19,8 @@ import pytest
 import redundict
 from redundict.cli import parser as cli
 from redundict.cli.exits import Exit
-from redundict.engine.history import THINNED
 
-from . import damage
+from . import damage, inside
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(redundict.__file__).parents[1])}
 
@@ -132,7 +131,7 @@ def test_the_log_draws_how_generations_are_spread_out(
     capsys: pytest.CaptureFixture[str], path: str
 ) -> None:
     """From three generations on, a line shows their ages."""
-    with redundict.open(path, keep=5, history=THINNED) as state:
+    with redundict.open(path, keep=5, history=inside.history.THINNED) as state:
         for state["n"] in range(9):
             state.sync()
     assert re.search(r"^now \|[*-]{60}\| \d+ s ago$", out(capsys, "log", path), re.MULTILINE)
@@ -151,7 +150,7 @@ def test_show_is_exact_in_a_pipe_and_pretty_on_a_terminal(
         env=ENVIRONMENT,
         check=True,
     ).stdout
-    assert raw == redundict.engine.newest.load_locked(_layout(store)).payload
+    assert raw == inside.load(_layout(store)).payload
     code, shown = on_a_terminal(["show", store])
     assert code == Exit.OK
     assert '\n  "chat": {\n    "width": 800\n  },\n' in shown
@@ -159,7 +158,7 @@ def test_show_is_exact_in_a_pipe_and_pretty_on_a_terminal(
 
 
 def _layout(path: str) -> Any:
-    return redundict.engine.layout.Layout.of(path, 2, 2)
+    return inside.Layout.of(path, 2, 2)
 
 
 def test_show_of_csv_and_pickle_on_a_terminal(path: str) -> None:

@@ -114,7 +114,8 @@ def test_what_was_killed_comes_up_as_it_was(
     app.kill()
     again = start()
     assert eventually(lambda: again.place() == place)
-    time.sleep(1.5)  # long enough for the new one to have saved what it came up as
+    say(again, "back")  # so that the new one has saved what it came up as
+    state["chat"]["lines"].append("back")
     assert saved(path)["chat"] == state["chat"]
     assert saved(path)["window"] == state["window"]
 

@@ -103,6 +103,7 @@ def test_a_healthy_store_tells_nothing(path: str) -> None:
     assert events == []
 
 
+@pytest.mark.usefixtures("no_writer_is_waited_for")
 def test_a_callback_may_use_the_store(path: str) -> None:
     """It is called when the commit is over, so it can change the state and save it."""
     answers: list[int] = []

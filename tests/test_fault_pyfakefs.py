@@ -286,6 +286,7 @@ def test_one_copy_that_may_not_be_read_leaves_the_other(home: str) -> None:
     assert set(state.recovery.found) == {"state.json.a0", "state.json.a1"}
 
 
+@pytest.mark.usefixtures("no_writer_is_waited_for")
 def test_one_copy_that_may_not_be_read_does_not_stop_a_commit(home: str, opened: Open) -> None:
     """The state is saved in the other copy, with a warning, and healed when the rights are back."""
     make(home)

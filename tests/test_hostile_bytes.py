@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 import redundict
 
 from . import damage, inside
-from .crash import on
-from .disk import SimulatedDisk
+from .disk import Image, SimulatedDisk
 from .inside import Exit, Layout, trailer
 
+Simulate = Callable[[Image], SimulatedDisk]
 FIELDS = [*trailer.FIELDS[:-1], *trailer.OPTIONAL]
 
 
@@ -104,7 +104,7 @@ def test_any_two_slots_may_be_swapped(tmp_path: Path, keep: int) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("copies", ["a", "ab"])
-def test_no_splice_of_two_generations_loads_as_one(copies: str) -> None:
+def test_no_splice_of_two_generations_loads_as_one(copies: str, simulate: Simulate) -> None:
     """The head of one slot with the tail of another is damage, at every sector and boundary."""
     layout = Layout.of("/simulated/state.json", 2, 2)
     sealed = [fuzz_slot(number) for number in (1, 2)]
@@ -122,8 +122,8 @@ def test_no_splice_of_two_generations_loads_as_one(copies: str) -> None:
             for copy in copies:
                 files[f"{copy}{index}"] = splice
             image = tuple((layout.path + "." + name, held) for name, held in sorted(files.items()))
-            with on(SimulatedDisk(image)):
-                loaded = inside.load(layout)
+            simulate(image)
+            loaded = inside.load(layout)
             newest_is_gone = index == 1 and splice != new and copies == "ab"
             expected = sealed[0] if newest_is_gone else sealed[1]
             assert loaded.payload == payload_of(expected)
@@ -150,7 +150,7 @@ def payload_of(slot: bytes) -> bytes:
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("slots_are_parsed_once")
-def test_no_flip_in_every_slot_at_once_loads_wrong_content() -> None:
+def test_no_flip_in_every_slot_at_once_loads_wrong_content(simulate: Simulate) -> None:
     """The same byte flipped in all four slots leaves a typed error, and never other content."""
     sealed = {"0": fuzz_slot(1), "1": fuzz_slot(2)}
     layout = Layout.of("/simulated/state.json", 2, 2)
@@ -159,7 +159,8 @@ def test_no_flip_in_every_slot_at_once_loads_wrong_content() -> None:
         image = tuple(
             (f"{layout.path}.{copy}{index}", flipped[index]) for copy in "ab" for index in "01"
         )
-        with on(SimulatedDisk(image)), pytest.raises(redundict.LostError) as caught:
+        simulate(image)
+        with pytest.raises(redundict.LostError) as caught:
             inside.load(layout)
         assert len(caught.value.slots) == 4
 
@@ -169,7 +170,7 @@ def test_no_flip_in_every_slot_at_once_loads_wrong_content() -> None:
 @pytest.mark.parametrize("how", ["flip", "cut"])
 @pytest.mark.parametrize("index", [0, 1])
 def test_the_same_harm_to_both_copies_of_a_generation_leaves_the_other(
-    how: str, index: int
+    how: str, index: int, simulate: Simulate
 ) -> None:
     """At whichever byte both copies of one generation are harmed, the other loads, unharmed."""
     sealed = [fuzz_slot(1), fuzz_slot(2)]
@@ -178,21 +179,22 @@ def test_the_same_harm_to_both_copies_of_a_generation_leaves_the_other(
         held = list(sealed)
         held[index] = bytes_flipped(held[index], at) if how == "flip" else held[index][:at]
         image = tuple((layout.slot_path(c, n), held[n]) for c in (0, 1) for n in (0, 1))
-        with on(SimulatedDisk(image)):
-            loaded = inside.load(layout)
+        simulate(image)
+        loaded = inside.load(layout)
         other = 1 - index
         assert (loaded.generation, loaded.payload) == (other + 1, payload_of(sealed[other]))
 
 
 @pytest.mark.exhaustive
 @pytest.mark.usefixtures("slots_are_parsed_once")
-def test_every_slot_cut_at_the_same_length_is_lost_and_never_empty() -> None:
+def test_every_slot_cut_at_the_same_length_is_lost_and_never_empty(simulate: Simulate) -> None:
     """However short all four slots are cut, it is a typed error that names each of them."""
     sealed = [fuzz_slot(1), fuzz_slot(2)]
     layout = Layout.of("/simulated/state.json", 2, 2)
     for size in range(len(sealed[0])):
         image = tuple((layout.slot_path(c, n), sealed[n][:size]) for c in (0, 1) for n in (0, 1))
-        with on(SimulatedDisk(image)), pytest.raises(redundict.LostError) as caught:
+        simulate(image)
+        with pytest.raises(redundict.LostError) as caught:
             inside.load(layout)
         assert len(caught.value.slots) == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,13 @@ def test_one_module_knows_what_is_dangerous(word: str, home: str) -> None:
         return ast.unparse(tree)
 
     assert {name_of(path) for path in MODULES if word in code(path)} == {home}
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.glob("*.py")), ids=lambda p: p.stem)
+def test_tests_reach_the_engine_through_one_module(path: Path) -> None:
+    """When the engine changes, `tests/inside.py` is what has to be adapted."""
+    found = re.findall(r"^ *(?:from|import) redundict\.engine.*", path.read_text(), re.MULTILINE)
+    assert path.stem == "inside" or not found
 
 
 def test_the_mapping_overrides_no_hot_method_of_dict() -> None:

@@ -176,16 +176,15 @@ def test_damage_is_not_waited_for_for_ever(path: str, monkeypatch: pytest.Monkey
 
 
 READER = """
-import redundict, sys, time, warnings
+import redundict, sys, warnings
 warnings.simplefilter("error")
-end, last, seen = time.monotonic() + float(sys.argv[2]), 0, set()
-while time.monotonic() < end:
+last, seen = 0, set()
+while len(seen) < int(sys.argv[2]):
     with redundict.open(sys.argv[1], "r") as state:
         assert state["double"] == [state["n"]] * 500, "torn"
         assert state["n"] >= last, "went back"
         last = state["n"]
         seen.add(last)
-print(len(seen))
 """
 
 
@@ -194,7 +193,7 @@ def test_readers_beside_a_busy_writer_never_err(path: str) -> None:
     with redundict.open(path) as state:
         state.update(n=0, double=[0] * 500)
         state.sync()
-        command = [sys.executable, "-c", READER, path, "2"]
+        command = [sys.executable, "-c", READER, path, "50"]
         readers = [
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             for _ in range(2)
@@ -205,6 +204,5 @@ def test_readers_beside_a_busy_writer_never_err(path: str) -> None:
             state.update(n=number, double=[number] * 500)
             state.sync()
     for reader in readers:
-        out, err = reader.communicate()
+        _, err = reader.communicate()
         assert reader.returncode == 0, err
-        assert int(out) > 10

@@ -504,6 +504,7 @@ def test_recovery_tells_what_was_found_and_healed(store: str) -> None:
     assert damage.read(store + ".a1") == damage.read(store + ".b1")
 
 
+@pytest.mark.usefixtures("no_writer_is_waited_for")
 def test_a_lost_generation_is_told_and_warned_of(store: str) -> None:
     """Both copies of the newest gone: the one before loads, and no caller can miss it."""
     for slot in (".a1", ".b1"):
@@ -523,6 +524,7 @@ def test_a_lost_generation_is_told_and_warned_of(store: str) -> None:
     assert redundict.check(store).state is redundict.StoreState.HEALTHY
 
 
+@pytest.mark.usefixtures("no_writer_is_waited_for")
 def test_a_reader_warns_of_what_it_could_not_heal(store: str) -> None:
     """A reader loads from the copy that verifies, says what it saw, and changes nothing."""
     damage.truncate(store + ".a1", 100)

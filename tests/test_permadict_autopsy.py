@@ -98,9 +98,10 @@ def test_2_without_a_sync_of_the_directory_the_move_is_undone(
     assert left == {json.dumps(OLD).encode(), json.dumps(NEW, separators=(",", ":")).encode()}
 
 
+@pytest.mark.usefixtures("slots_are_parsed_once")
 def test_1_and_2_redundict_loads_what_sync_returned_for() -> None:
     """The same cuts at every moment of a commit and after it: nothing that was saved is lost."""
-    writer = Writer(SimulatedDisk(sector=512))
+    writer = Writer(SimulatedDisk(sector=1024))
     for state in (OLD, NEW, OLD):
         writer.commit(json.dumps(state).encode())
     cuts = Cuts(layout())

@@ -13,10 +13,10 @@ import redundict
 from redundict.cli import exits, records
 from redundict.cli import parser as cli
 from redundict.cli.differences import Kind
-from redundict.engine import slots
 from redundict.errors import Fault
 
 from . import damage
+from .inside import slots
 
 SCHEMA = json.loads(
     (Path(__file__).parents[1] / "docs" / "record.schema.json").read_text(encoding="utf-8")

@@ -112,6 +112,7 @@ def test_a_repair_commits_once_however_many_generations_are_gone(path: str) -> N
     assert numbers == [last, last - 1, last - 2, last - 3, last - 4]
 
 
+@pytest.mark.usefixtures("no_writer_is_waited_for")
 def test_a_generation_that_is_lost_after_a_repair_is_missed(path: str) -> None:
     """That its history began anew does not make a store forget what it had since, or before."""
     with redundict.open(path, keep=4) as state:
@@ -230,6 +231,7 @@ def test_where_no_store_is_nothing_is_made(path: str, act: Callable[[str], objec
 
 
 @pytest.mark.damages  # for who looks at one of the folders only
+@pytest.mark.usefixtures("no_writer_is_waited_for")
 def test_copies_in_folders_of_their_own_are_checked_and_repaired(tmp_path: Path, path: str) -> None:
     """With `folders`, each copy is looked for where it lives, and so does the printed command."""
     folders = [str(tmp_path / "one"), str(tmp_path / "two")]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -149,18 +147,24 @@ def test_the_lock_is_free_between_commits_and_held_in_a_transaction(path: str) -
 def test_another_s_commit_is_waited_for(path: str) -> None:
     """Without a word about it: it is over soon, and no error for anybody."""
     with redundict.open(path, shared=True) as one, redundict.open(path, shared=True) as other:
-        inside = threading.Event()
+        begun, go_on = threading.Event(), threading.Event()
 
         def slowly(state: redundict.RedunDict) -> None:
-            inside.set()
-            time.sleep(0.3)
+            begun.set()
+            assert go_on.wait(10)
             state["one"] = 1
 
-        thread = threading.Thread(target=one.modify, args=(slowly,))
-        thread.start()
-        assert inside.wait(10)
-        other.modify(lambda state: state.update(other=2))
-        thread.join()
+        first = threading.Thread(target=one.modify, args=(slowly,))
+        first.start()
+        assert begun.wait(10)
+        change = lambda state: state.update(other=2)
+        second = threading.Thread(target=other.modify, args=(change,))
+        second.start()
+        second.join(0.05)
+        assert second.is_alive()
+        go_on.set()
+        first.join()
+        second.join()
     assert redundict.load(path) == {"one": 1, "other": 2}
 
 
@@ -193,21 +197,19 @@ with redundict.open(sys.argv[1], shared=True, timeout=60) as state:
 
 def test_every_increment_that_returned_is_counted_whoever_is_killed(path: str) -> None:
     """Four processes count, some are killed and started again: no increment is lost or doubled."""
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(redundict.__file__))}
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-c", WORKER, path, "25"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            bufsize=0,
         )
 
-    rng, kills, returned = random.Random(3), 0, 0
+    kills = returned = 0
     workers = [start() for _ in range(4)]
-    time.sleep(0.5)
-    for worker in workers[:2]:
-        time.sleep(rng.random() / 5)
+    for number, worker in enumerate(workers[:2]):
+        returned += len(worker.stdout.read(1 + number))  # it is at work
         if worker.poll() is None:
             worker.send_signal(signal.SIGKILL)
             kills += 1

@@ -134,6 +134,7 @@ def test_an_invalid_slot_is_the_victim_even_if_its_trailer_looks_good(path: str)
     assert [g.number for g in report.generations] == [4, 3, 1]
 
 
+@pytest.mark.usefixtures("no_writer_is_waited_for")
 def test_diverged_copies_are_reported_and_never_guessed(path: str) -> None:
     """One number with two contents: readers take copy A and say so, writers refuse, repair asks."""
     writer(path).commit(b'{"one":1}')

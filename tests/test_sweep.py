@@ -17,9 +17,9 @@ import redundict
 from redundict.cli import parser as cli
 from redundict.cli import sweep
 from redundict.cli.exits import Exit
-from redundict.engine import survey
 
 from . import damage
+from .inside import survey
 
 
 def make(path: Path, generations: int = 2) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import redundict
-from redundict.engine import trailer
+from tests.inside import trailer
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
