@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import re
 import signal
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 
 import hypothesis
@@ -31,17 +29,11 @@ _SLOT = re.compile(r"(.+)\.[a-z]\d+")
 def pytest_configure() -> None:
     """Refuse to test the checkout in place of the package that is installed."""
     is_checkout = Path(redundict.__file__).resolve().is_relative_to(ROOT)
-    if is_checkout and not (ASKED_FOR or is_editable()):
+    if is_checkout and not ASKED_FOR:
         raise pytest.UsageError(
             f"redundict is imported from {redundict.__file__}, and is not installed: "
             "run pip install '.[test]'"
         )
-
-
-def is_editable() -> bool:
-    """Return True if the package was installed with `pip install -e`."""
-    origin = metadata.distribution("redundict").read_text("direct_url.json")
-    return bool(json.loads(origin or "{}").get("dir_info", {}).get("editable"))
 
 
 def pytest_sessionstart() -> None:

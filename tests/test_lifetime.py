@@ -134,10 +134,10 @@ def test_a_store_that_is_dropped_saved_does_not_warn(path: str) -> None:
 def test_a_store_that_is_dropped_and_cannot_be_saved_says_why_and_nothing_else(path: str) -> None:
     """That it was saved is said only if it was; the store is let go of in any case."""
     done = run(
-        f"""
+        """
 import gc, warnings; warnings.simplefilter("always")
 state = redundict.open(sys.argv[1]); state["n"] = 1; state.sync()
-state["n"] = {{1}}
+state["n"] = {1}
 del state; gc.collect()
 redundict.open(sys.argv[1]).close()
 """,
