@@ -609,7 +609,10 @@ class RedunDict(dict[K, V]):
     def _close_abandoned(self) -> None:
         """Close what nobody refers to any more; say so if something in it was not saved."""
         before = self.generation
-        RedunDict.__exit__(self)
+        try:
+            RedunDict.__exit__(self)
+        finally:
+            lifetime.unregister(self)  # a new object may get the same id
         if self.generation != before:
             text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
             warnings.warn(text, ResourceWarning, stacklevel=3, source=self)

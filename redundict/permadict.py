@@ -88,6 +88,12 @@ class PermaDict(RedunDict[Any, Any]):
         with self._turn:
             self._store.release()
 
+    def _begin_as_child(self) -> None:
+        if self._store.is_held():
+            super()._begin_as_child()
+        else:  # it was closed: a child may use it, and takes the lock for itself
+            self._begin_alone()
+
     def _starting_state(self) -> dict[Any, Any]:
         try:
             return super()._starting_state()

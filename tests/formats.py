@@ -62,7 +62,7 @@ def refusal_of(format: Format, state: State) -> UnstorableError:
     error = caught.value
     assert isinstance(error, TypeError)
     assert isinstance(error, ValueError)
-    assert error.reason.endswith(f": not storable as {format.name}")
+    assert error.what.endswith(f": not storable as {format.name}")
     assert error.safe == "nothing was written; the last commit stands"
     return error
 

@@ -55,7 +55,7 @@ def test_what_csv_would_change_is_refused_by_its_path(state: State, item: str, w
     """Nothing silently becomes a string."""
     error = refusal_of(CSV, state)
     assert error.item == item
-    assert error.reason.startswith(f"{item}: {why}")
+    assert error.what.startswith(f"{item}: {why}")
 
 
 class Folded(str):
@@ -70,7 +70,7 @@ class Folded(str):
 @pytest.mark.parametrize("state", [{"a": Word.YES}, {Word.YES: "a"}], ids=repr)
 def test_a_subclass_of_str_is_refused_or_told(state: State) -> None:
     """CSV gives a plain str back, which is accepted only by a caller that wants to be told."""
-    assert "would come back as a str" in refusal_of(CSV, state).reason
+    assert "would come back as a str" in refusal_of(CSV, state).what
     told: list[tuple[str, object]] = []
     format = resolve("csv", lambda item, value: told.append((item, value)))
     assert type(format.decode(format.encode(state)).popitem()[1]) is str
@@ -83,7 +83,7 @@ def test_a_subclass_of_str_is_refused_or_told(state: State) -> None:
 def test_two_keys_that_would_be_one_are_refused() -> None:
     """Two rows with one key could not be read."""
     format = resolve("csv", lambda *_: None)
-    assert "would come back as one" in refusal_of(format, {"a": "1", Folded("a"): "2"}).reason
+    assert "would come back as one" in refusal_of(format, {"a": "1", Folded("a"): "2"}).what
 
 
 def test_a_field_longer_than_csv_reads_is_refused() -> None:
@@ -91,7 +91,7 @@ def test_a_field_longer_than_csv_reads_is_refused() -> None:
     limit = csv.field_size_limit()
     comes_back(CSV, {"a": "x" * limit, "y" * limit: '"' * limit})
     for state in ({"a": "x" * (limit + 1)}, {"x" * (limit + 1): "a"}):
-        assert "is longer than csv.field_size_limit()" in refusal_of(CSV, state).reason
+        assert "is longer than csv.field_size_limit()" in refusal_of(CSV, state).what
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_is_not_csv_of_pairs_is_a_format_error(payload: bytes, reason: str)
     """A row too short or too long is no item, and no key counts twice."""
     with pytest.raises(FormatError) as caught:
         CSV.decode(payload)
-    assert caught.value.reason.startswith(f"not readable as csv: {reason}")
+    assert caught.value.what.startswith(f"not readable as csv: {reason}")
 
 
 def test_csv_with_windows_line_ends_is_read() -> None:

@@ -120,12 +120,12 @@ def test_what_a_format_does_not_give_back_equal_is_refused_by_its_path(
     """What a foreign format promises is not known, so it is tried before anything is written."""
     error = refusal_of(forgetful(change), state)
     assert error.item == item
-    assert error.reason.startswith(f"{item}: {why}")
+    assert error.what.startswith(f"{item}: {why}")
 
 
 def test_what_a_format_gives_back_must_be_a_dict() -> None:
     """A format that returns something else altogether is refused too."""
-    assert "it holds a list, not a dict" in refusal_of(forgetful(list), {"a": 1}).reason
+    assert "it holds a list, not a dict" in refusal_of(forgetful(list), {"a": 1}).what
     with pytest.raises(FormatError, match="it holds a list, not a dict"):
         forgetful(list).decode(pickle.dumps({"a": 1}))
 
@@ -162,7 +162,7 @@ def test_an_encoder_that_refuses_everything_names_the_state() -> None:
     format = resolve(namespace(dumps=dumps, loads=eval))
     error = refusal_of(format, {"a": [1]})
     assert error.item == "state['a'][0]"
-    assert "1 (int): out of paper" in error.reason
+    assert "1 (int): out of paper" in error.what
     assert refusal_of(format, {"a": []}).item == "state"
 
 
@@ -209,7 +209,7 @@ def test_what_comes_back_equal_and_of_another_type_is_refused(
     assert state == back
     error = refusal_of(forgetful(lambda _: back), state)
     assert error.item == item
-    assert error.reason.startswith(f"{item}: {why}")
+    assert error.what.startswith(f"{item}: {why}")
 
 
 def test_a_caller_that_wants_to_be_told_of_subclasses_may_store_them() -> None:

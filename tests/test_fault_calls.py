@@ -151,7 +151,7 @@ class Trial:
 
     def open(self) -> redundict.RedunDict:
         if self.state is None:
-            self.state = redundict.open(self.path, **self.options)
+            self.state = redundict.open(self.path, **self.options, keep=2)
             if self.state.recovery and self.state.recovery.newest_lost:
                 self.promised = 0  # both copies are bad, and the program was told
         return self.state
@@ -326,7 +326,7 @@ def test_every_call_is_made_by_some_scenario(tmp_path: Path, method: str) -> Non
 
 def test_what_could_not_be_read_is_not_overwritten_unseen(path: str) -> None:
     """A newest generation that comes back after it was taken for lost is a conflict, no victim."""
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2, 3):
             state.sync()
     damage.flip(f"{path}.a0", 3)
@@ -334,7 +334,7 @@ def test_what_could_not_be_read_is_not_overwritten_unseen(path: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         inside.use_disk(patch, disk)
         with pytest.warns(redundict.RedundancyWarning, match="rolled back"):
-            state = redundict.open(path)
+            state = redundict.open(path, keep=2)
     assert state == {"n": 2}
     state["n"] = 4
     with pytest.raises(redundict.ConflictError):
@@ -346,18 +346,18 @@ def test_what_could_not_be_read_is_not_overwritten_unseen(path: str) -> None:
 
 def test_numbers_skip_what_may_come_back(path: str) -> None:
     """Where a copy cannot be read and the newest generation is gone, its number is not reused."""
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2, 3):
             state.sync()
     damage.flip(f"{path}.b0", 3)
     disk = FaultyDisk("open_read", errno.EACCES, COPIES["A"], 1, ALWAYS)
     with pytest.MonkeyPatch.context() as patch:
         inside.use_disk(patch, disk)
-        with pytest.warns(redundict.RedundancyWarning), redundict.open(path) as state:
+        with pytest.warns(redundict.RedundancyWarning), redundict.open(path, keep=2) as state:
             state["n"] = 4
             assert state.sync() > 3
     assert redundict.load(path) == {"n": 4}
-    redundict.open(path).close()
+    redundict.open(path, keep=2).close()
 
 
 @pytest.fixture
@@ -379,7 +379,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_commit_that_fits_its_slot_succeeds_on_a_full_ext4(small_disk: Path) -> None:
     """With not one block free, what fits is committed, and what does not leaves what there was."""
     path, filler = str(small_disk / "state.json"), str(small_disk / "filler")
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2):
             state.sync()
         bitrot.fill(filler)
@@ -405,11 +405,11 @@ def test_a_commit_that_fits_its_slot_succeeds_on_a_full_ext4(small_disk: Path) -
 def test_a_store_is_opened_and_read_on_a_full_ext4(small_disk: Path) -> None:
     """Neither the lock nor its note need a free block, nor does rolling back."""
     path = str(small_disk / "state.json")
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2):
             state.sync()
     bitrot.fill(str(small_disk / "filler"))
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         assert state == {"n": 2}
         state.rollback()
     assert redundict.load(path) == {"n": 1}

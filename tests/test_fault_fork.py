@@ -67,7 +67,7 @@ def test_a_child_cannot_write_and_the_parent_goes_on(path: str, kind: Any, name:
         state["n"] = "of the child"
         ACTS[name](state)
 
-    assert in_a_child(act).startswith("ForkedError: ")
+    assert in_a_child(act).startswith("TransactionError: ")
     assert everything(path) == before
     with pytest.raises(redundict.LockedError):
         redundict.open(path)
@@ -84,7 +84,7 @@ def test_a_child_cannot_write_a_shared_store_either(path: str, name: str) -> Non
         for state["n"] in (1, 2):
             state.sync()
         before = everything(path)
-        assert in_a_child(lambda: ACTS[name](state)).startswith("ForkedError: ")
+        assert in_a_child(lambda: ACTS[name](state)).startswith("TransactionError: ")
         assert everything(path) == before
         state["n"] = 3
     assert redundict.load(path) == {"n": 3}
@@ -148,7 +148,7 @@ def test_a_child_is_not_stuck_on_a_lock_of_its_parent_s_thread(path: str, name: 
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    assert in_a_child(lambda: ACTS[name](state)).startswith("ForkedError: ")
+    assert in_a_child(lambda: ACTS[name](state)).startswith("TransactionError: ")
     over.set()
     thread.join()
     state.close()
@@ -166,7 +166,7 @@ def test_a_child_leaves_a_store_that_a_thread_of_the_parent_is_writing(
             go_on.wait(10)
             super().sync_data(fd)
 
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for number in range(3):
             state["n"] = number
             state.sync()
@@ -180,6 +180,6 @@ def test_a_child_leaves_a_store_that_a_thread_of_the_parent_is_writing(
             signal.alarm(10)  # and ends here, without an answer, if it hangs
             state.__exit__(None, None, None)
 
-        assert in_a_child(leave).startswith("ForkedError")
+        assert in_a_child(leave).startswith("TransactionError")
         go_on.set()
         assert future.result(10) == 4

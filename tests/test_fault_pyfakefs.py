@@ -64,7 +64,7 @@ def opened(fs: FakeFilesystem) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def open_it(*args: Any, **options: Any) -> RedunDict:
-            state = redundict.open(*args, **options)
+            state = redundict.open(*args, **options, keep=2)
             stack.callback(inside.kill, state)
             return state
 
@@ -76,7 +76,7 @@ def make(path: str) -> str:
 
     They are an hour old, so that no reader waits for what may be a writer at work.
     """
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2):
             state.sync()
         for generation in state.generations():
@@ -187,7 +187,7 @@ def test_a_read_only_folder_refuses_a_new_store_and_says_why(home: str) -> None:
     os.chmod(HOME, 0o555)
     become_somebody()
     with pytest.raises(redundict.StorageError, match=r"lock file .* cannot be taken") as refused:
-        redundict.open(home)
+        redundict.open(home, keep=2)
     assert isinstance(refused.value, PermissionError)
     assert refused.value.errno == errno.EACCES
     assert "flag 'r'" in str(refused.value)
@@ -205,7 +205,7 @@ def test_a_read_only_folder_with_a_store_can_be_read(home: str) -> None:
     assert redundict.load(home) == {"n": 2}
     assert redundict.check(home).state is StoreState.HEALTHY
     with pytest.raises(redundict.StorageError, match=r"lock file .* cannot be taken"):
-        redundict.open(home, "w")
+        redundict.open(home, "w", keep=2)
     with pytest.raises(redundict.StorageError, match=r"lock file .* cannot be taken"):
         redundict.rollback(home)
 
@@ -227,8 +227,8 @@ def test_a_read_only_folder_does_not_stop_a_commit_that_needs_no_new_file(
 
 LOOKS: dict[str, Callable[[str], object]] = {
     "open c": redundict.open,
-    "open w": lambda path: redundict.open(path, "w"),
-    "open n": lambda path: redundict.open(path, "n"),
+    "open w": lambda path: redundict.open(path, "w", keep=2),
+    "open n": lambda path: redundict.open(path, "n", keep=2),
     "open r": lambda path: redundict.open(path, "r"),
     "PermaDict": PermaDict,
     "PermaDict r": lambda path: PermaDict(path, "r"),
@@ -300,7 +300,7 @@ def test_one_copy_that_may_not_be_read_does_not_stop_a_commit(home: str, opened:
     assert redundict.load(home) == {"n": 3}
     set_uid(0)
     state.close()
-    redundict.open(home).close()
+    redundict.open(home, keep=2).close()
     assert damage.read(f"{home}.a0") == damage.read(f"{home}.b0")
     assert redundict.check(home).state is StoreState.HEALTHY
 
@@ -349,7 +349,7 @@ def test_the_main_job_works_on_windows(windows: str) -> None:
     """Open, commit, reopen, heal, check, repair and rollback do there what they do elsewhere."""
     assert os.sep == "\\"
     make(windows)
-    with redundict.open(windows, "w") as state:
+    with redundict.open(windows, "w", keep=2) as state:
         assert state == {"n": 2}
         state["n"] = 3
     assert sorted(os.listdir("C:\\Users\\somebody")) == [
@@ -360,7 +360,7 @@ def test_the_main_job_works_on_windows(windows: str) -> None:
     damage.flip(f"{windows}.a0", 0)
     report = redundict.check(windows)
     assert (report.state, report.generation) == (StoreState.DEGRADED, 3)
-    with redundict.open(windows) as state:
+    with redundict.open(windows, keep=2) as state:
         assert state == {"n": 3}
         assert state.recovery
         assert state.recovery.healed == ("state.json.a0",)
@@ -379,12 +379,12 @@ def test_copies_lie_on_two_drives_of_windows(fs: FakeFilesystem, windows: str) -
     """Copy A on C:, copy B on D:; with either drive lost, the state loads."""
     folders = ["C:\\Users\\somebody", "D:\\mirror"]
     fs.create_dir(folders[1])
-    with redundict.open(windows, copies=folders) as state:
+    with redundict.open(windows, copies=folders, keep=2) as state:
         state["n"] = 1
     os.remove(f"{windows}.a0")
     damage.age("D:\\mirror\\state.json.b0")
     assert redundict.load(windows, copies=folders) == {"n": 1}
-    with redundict.open(windows, copies=folders) as state:
+    with redundict.open(windows, copies=folders, keep=2) as state:
         assert state == {"n": 1}
     assert redundict.check(windows, copies=folders).state is StoreState.HEALTHY
 

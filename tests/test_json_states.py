@@ -71,7 +71,7 @@ def test_any_text_comes_back_from_json_or_is_refused(state: State) -> None:
     """Lone surrogates have no UTF-8; they come back all the same, or are not taken at all."""
     text = repr(state)
     if any(PAIR.search(piece) for piece in strings_in(state)):
-        assert "two surrogates that would come back as one" in refusal_of(JSON, state).reason
+        assert "two surrogates that would come back as one" in refusal_of(JSON, state).what
     else:
         assert repr(comes_back(JSON, state)) == text
 
@@ -124,12 +124,12 @@ def test_what_json_would_change_is_refused_by_its_path(state: State, item: str, 
     """The error names the first offending item as one would write it in Python."""
     error = refusal_of(JSON, state)
     assert error.item == item
-    assert error.reason == f"{item}: {why}: not storable as json"
+    assert error.what == f"{item}: {why}: not storable as json"
 
 
 def test_a_long_value_is_shown_in_short() -> None:
     """An error message does not print a whole state."""
-    assert len(refusal_of(JSON, {"a": b"x" * 100_000}).reason) < 200
+    assert len(refusal_of(JSON, {"a": b"x" * 100_000}).what) < 200
 
 
 class Loud(str):
@@ -176,8 +176,8 @@ def test_a_subclass_is_refused_by_its_path(value: object, plain: object, kind: s
     """What you load is what you saved: JSON would lose the subclass, and the error says so."""
     error = refusal_of(JSON, {"a": [0, {"b": value}]})
     assert error.item == "state['a'][1]['b']"
-    assert error.reason.startswith(f"state['a'][1]['b']: {value!r} ({type(value).__name__})")
-    assert error.reason.endswith(f" would come back as a plain {kind}: not storable as json")
+    assert error.what.startswith(f"state['a'][1]['b']: {value!r} ({type(value).__name__})")
+    assert error.what.endswith(f" would come back as a plain {kind}: not storable as json")
     assert str(error.action).startswith(f"convert that item to a plain {kind}, or open the store")
 
 
@@ -185,7 +185,7 @@ def test_a_key_of_a_subclass_is_refused_by_the_path_of_its_dict() -> None:
     """A key would lose its type, too."""
     error = refusal_of(JSON, {"a": [{Word.YES: 1}]})
     assert error.item == "state['a'][0]"
-    assert "key <Word.YES: 'yes'> (Word) would come back as a str" in error.reason
+    assert "key <Word.YES: 'yes'> (Word) would come back as a str" in error.what
     assert str(error.action).startswith("convert that key to a str, or open the store")
 
 
@@ -317,7 +317,7 @@ def test_a_cycle_is_named_where_it_closes(kind: str, item: str, again: str) -> N
     """The error says which container comes again, and where."""
     error = refusal_of(JSON, in_itself(kind))
     assert error.item == item
-    assert error.reason.startswith(f"{item}: is {again} again, which so contains itself")
+    assert error.what.startswith(f"{item}: is {again} again, which so contains itself")
 
 
 def test_a_fault_before_a_cycle_is_named() -> None:
@@ -384,4 +384,4 @@ def test_what_is_not_json_is_a_format_error(payload: bytes, reason: str) -> None
     """The error says what is wrong with the payload."""
     with pytest.raises(FormatError) as caught:
         JSON.decode(payload)
-    assert caught.value.reason.startswith(reason)
+    assert caught.value.what.startswith(reason)

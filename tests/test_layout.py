@@ -120,4 +120,4 @@ def test_a_command_names_the_folders_where_they_are_not_beside_the_path() -> Non
     """A store on several disks is found again by the command that is suggested."""
     layout = Layout.of("/one/s", ["/one", "/the other"], 2)
     words = shlex.split(layout.command("check"))
-    assert words == ["redundict", "check", "/one/s", "--copies=/one", "--folder=/the other"]
+    assert words == ["redundict", "check", "/one/s", "--copies=/one", "--copies=/the other"]

@@ -328,6 +328,7 @@ def test_a_conflict_after_close_does_not_keep_the_lock(path: str) -> None:
         mine.sync()
     with redundict.open(path) as theirs:
         assert theirs == {"n": 1}
+    inside.forget(mine)
 
 
 def test_what_was_settled_before_close_is_settled_again_after_it(

@@ -201,7 +201,7 @@ def test_a_plain_file_in_no_known_format_is_refused(content: bytes) -> None:
         with pytest.raises(FormatError) as caught:
             read_plain(content, resolve(asked))
         for name in tried:
-            assert f"not readable as {name}: " in caught.value.reason
+            assert f"not readable as {name}: " in caught.value.what
 
 
 class Planted:

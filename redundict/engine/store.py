@@ -114,7 +114,7 @@ class Store:
             found = replace(found, slots=tuple(self._ledger.slots.values()))
             self._number = max(self._number, found.generation + found.unseen())
             self._ledger.trust_lock_note(self.lock.settled)
-            healed = heal(self._ledger)
+            healed = heal(self._ledger, older=True)  # law 10
         self._stand_on(found)  # law 14: nothing raises from here on
         return found, healed
 

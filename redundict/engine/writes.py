@@ -117,25 +117,21 @@ def _rewrite(ledger: Ledger, slot: Slot) -> Failures:
     return {}
 
 
-def heal(ledger: Ledger) -> Healed:
-    """Write the survivor's bytes over every bad copy of it (law 7: they verified).
+def heal(ledger: Ledger, *, older: bool = False) -> Healed:
+    """Write the survivor's bytes over every bad copy of it; if `older`, the same for the others.
 
-    What is overwritten held nothing that would load. Where the survivor cannot be made durable
-    first, the healed copy will be the durable one.
+    Law 7: only bytes that verified are written, and what is overwritten held nothing that would
+    load. Where the survivor cannot be made durable first, the healed copy will be the durable one.
     """
     survivor, healed = ledger.survivor(), Healed()
-    if survivor is None or all(slot.holds(survivor) for slot in ledger.at(survivor.index)):
+    if survivor is None or not _bad_slots(ledger, survivor, older=older):
         return healed
     with contextlib.suppress(errors.CommitError):
         make_durable(ledger)
     survivor = ledger.survivor()
-    if survivor is None or survivor.trailer is None:
-        return healed
-    for bad in ledger.at(survivor.index):
-        if bad.holds(survivor):
-            continue
+    for bad, source in _bad_slots(ledger, survivor, older=older) if survivor else ():
         try:
-            content = survey.content_of(survivor)
+            content = survey.content_of(source)
         except trailer.TrailerError as error:
             healed.failures[bad.path] = OSError(str(error))
             continue
@@ -143,11 +139,25 @@ def heal(ledger: Ledger) -> Healed:
             errors.reraise_interrupt(error)
             healed.failures[bad.path] = error
             continue
+        sealed = trailer.verify(content).trailer
         afresh = not ledger.is_durable_anywhere()
-        failures = write(ledger, [bad], survivor.trailer, [content], survivor, afresh=afresh)
+        failures = write(ledger, [bad], sealed, [content], survivor, afresh=afresh)
         healed.failures.update(failures)
         healed.slots.extend([] if failures else [bad])
     return healed
+
+
+def _bad_slots(ledger: Ledger, survivor: Slot, *, older: bool) -> list[tuple[Slot, Slot]]:
+    """Return the slots to heal, each with a slot that holds what it should hold."""
+    found = [(bad, survivor) for bad in ledger.at(survivor.index) if not bad.holds(survivor)]
+    if older:
+        known = list(ledger.slots.values())
+        wanted = slots.homes(known)
+        for flaw in slots.flaws(known, survivor, ledger.layout.keep):
+            source = wanted.get(flaw.slot.index)
+            if source and flaw.slot.index != survivor.index and not flaw.slot.sound:
+                found.append((flaw.slot, source))
+    return found
 
 
 def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | None:
