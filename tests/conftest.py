@@ -28,7 +28,7 @@ _SLOT = re.compile(r"(.+)\.[a-z]\d+")
 
 def pytest_configure() -> None:
     """Refuse to test the checkout in place of the package that is installed."""
-    is_checkout = Path(redundict.__file__).resolve().is_relative_to(ROOT)
+    is_checkout = Path(redundict.__file__).resolve().parent == ROOT / "redundict"
     if is_checkout and not ASKED_FOR:
         raise pytest.UsageError(
             f"redundict is imported from {redundict.__file__}, and is not installed: "
