@@ -170,7 +170,7 @@ class SimulatedDisk(Disk):
     def stat(self, fd: int) -> Stat:
         self.fail("stat", self.handles[fd])
         size = len(self._inode(fd).cache)
-        return Stat(regular=True, size=size, allocated=size, modified=0, mode=0o644)
+        return Stat(size=size, allocated=size, modified=0, mode=0o644)
 
     def read(self, fd: int, size: int, offset: int) -> bytes:
         self.fail("read", self.handles[fd])

@@ -26,7 +26,12 @@ def test_every_error_survives_pickling(kind: type[redundict.RedundictError]) -> 
     back = pickle.loads(pickle.dumps(error))
     assert type(back) is kind
     assert str(back) == str(error) == "/s: it broke. Safe: all of it. Next: do x"
-    assert {**facts, "what": "it broke", "reason": kind.REASON, "pid": 5}.items() <= back.__dict__.items()
+    assert {
+        **facts,
+        "what": "it broke",
+        "reason": kind.REASON,
+        "pid": 5,
+    }.items() <= back.__dict__.items()
 
 
 @pytest.mark.parametrize("kind", KINDS)

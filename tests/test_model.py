@@ -107,7 +107,7 @@ class StoreMachine(RuleBasedStateMachine):
     @is_closed
     @rule()
     def open(self) -> None:
-        self.state = redundict.open(self.path, copies=self.copies, keep=self.keep)
+        self.state = redundict.open(self.path, copies=self.copies, keep=self.keep, history="recent")
         self.memory = copy.deepcopy(self.kept.get(self.last, {}))
         assert self.state == self.memory
         assert self.state.generation == self.last
@@ -126,7 +126,9 @@ class StoreMachine(RuleBasedStateMachine):
         """Flag n: memory is empty, the generations stay, and the next commit is a new one."""
         self.open()
         self.crash()
-        self.state = redundict.open(self.path, "n", copies=self.copies, keep=self.keep)
+        self.state = redundict.open(
+            self.path, "n", copies=self.copies, keep=self.keep, history="recent"
+        )
         self.memory, self.afresh = {}, True
         assert self.state.generation == self.last
 
@@ -136,7 +138,9 @@ class StoreMachine(RuleBasedStateMachine):
     def read_only(self, key: str, value: Any) -> None:
         """Flag r: the newest is there, and nothing that is done to it reaches the disk."""
         before = self.bytes_on_disk()
-        with redundict.open(self.path, "r", copies=self.copies, keep=self.keep) as state:
+        with redundict.open(
+            self.path, "r", copies=self.copies, keep=self.keep, history="recent"
+        ) as state:
             assert state == self.kept[self.last]
             state[key] = value
             for write in (state.sync, state.rollback):
@@ -149,7 +153,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(flag=st.sampled_from("rw"))
     def open_what_is_not_there(self, flag: str) -> None:
         with pytest.raises(redundict.NotFoundError):
-            redundict.open(self.path, flag, copies=self.copies, keep=self.keep)
+            redundict.open(self.path, flag, copies=self.copies, keep=self.keep, history="recent")
 
     def bytes_on_disk(self) -> dict[str, bytes]:
         names = [name for name in os.listdir(self.folder) if not name.endswith(".lock")]
@@ -306,7 +310,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def second_writer(self) -> None:
         with pytest.raises(redundict.LockedError):
-            redundict.open(self.path, copies=self.copies, keep=self.keep)
+            redundict.open(self.path, copies=self.copies, keep=self.keep, history="recent")
 
     @is_open
     @precondition(lambda self: self.kept)
@@ -315,7 +319,9 @@ class StoreMachine(RuleBasedStateMachine):
         """The lock file is gone, another writer commits: ours is told, and nothing is lost."""
         assert self.state is not None
         os.remove(f"{self.path}.lock")
-        with redundict.open(self.path, copies=self.copies, keep=self.keep) as other:
+        with redundict.open(
+            self.path, copies=self.copies, keep=self.keep, history="recent"
+        ) as other:
             other["other"] = [value, self.last]
             theirs = dict(other)
             number = other.sync()

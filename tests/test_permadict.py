@@ -15,7 +15,7 @@ import pytest
 import redundict
 from redundict import PermaDict
 
-from . import damage
+from . import damage, inside
 from .recipe import PersistentDict
 
 STATE = {"a": "1", "b": "x,y"}  #: All three formats of the recipe give it back.

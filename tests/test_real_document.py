@@ -27,7 +27,7 @@ def test_every_generation_of_a_real_document_loads_exactly(
 ) -> None:
     """Twenty changes, each synced: what `log` lists loads as it was, and sha256sum agrees."""
     history = {}
-    with redundict.open(path, keep=4) as state:
+    with redundict.open(path, keep=4, history="recent") as state:
         state.update(json.loads(json.dumps(languages)))
         for change in range(20):
             entry = state["639-3"][change * 100]

@@ -18,7 +18,7 @@ pytestmark = [
 PROGRAM = """
 import os, sys, redundict
 def mark(text): os.write(2, text.encode())  # shows in the trace
-state = redundict.open(sys.argv[1], copies=int(sys.argv[2]))
+state = redundict.open(sys.argv[1], copies=int(sys.argv[2]), keep=2)
 for number in range(4):
     state["n"] = number
     state.sync()

@@ -10,6 +10,7 @@ Sources: open(2), fsync(2), rename(2); fcntl(2) of macOS for F_FULLFSYNC.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 from io import FileIO
@@ -21,7 +22,6 @@ from redundict import errors
 class Stat(NamedTuple):
     """Facts from a file's inode."""
 
-    regular: bool
     size: int  #: Bytes.
     allocated: int  #: Bytes that the file system has set aside; negative if it cannot tell.
     modified: float  #: Seconds since the epoch.
@@ -32,45 +32,44 @@ class Stat(NamedTuple):
 class Disk:
     """The system calls that a store makes."""
 
-    _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a FIFO at a slot's name must not block
-    _WRITE = os.O_RDWR | getattr(os, "O_NONBLOCK", 0)
-    # Windows: no newline translation, no inheritance by children. Elsewhere: never follow a link.
-    _ALWAYS = (
-        getattr(os, "O_BINARY", 0)
-        | getattr(os, "O_NOINHERIT", 0)
-        | getattr(os, "O_CLOEXEC", 0)
-        | getattr(os, "O_NOFOLLOW", 0)
-    )
-
     def open_read(self, path: str) -> FileIO:
-        """Open an existing file for reading."""
-        return self._open(path, "rb", self._READ)
+        """Open an existing regular file for reading."""
+        self._refuse_other_kinds(path)
+        return self._open(path, "rb")
 
     def open_write(self, path: str) -> FileIO:
-        """Open an existing file for reading and writing."""
-        return self._open(path, "r+b", self._WRITE)
+        """Open an existing regular file for reading and writing."""
+        seen = self._refuse_other_kinds(path)
+        file = self._open(path, "r+b")
+        if not os.path.samestat(seen, os.fstat(file.fileno())):
+            file.close()
+            raise OSError(errno.ELOOP, "replaced while it was opened", path)
+        return file
 
     def create(self, path: str, mode: int) -> FileIO:
         """Create a file that must not exist, and open it for reading and writing."""
-        return self._open(path, "x+b", self._WRITE | os.O_CREAT | os.O_EXCL, mode)
+        return self._open(path, "x+b", mode)
 
-    def _open(self, path: str, how: str, flags: int, mode: int = 0) -> FileIO:
-        # Where the system cannot refuse a link (Windows), a look beforehand has to do.
-        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+    def _open(self, path: str, how: str, mode: int = 0) -> FileIO:
+        # The opener is no Python code: an interrupt in it would leak the descriptor.
+        opener = functools.partial(os.open, mode=mode)
+        return cast("FileIO", open(path, how, buffering=0, opener=opener))
+
+    def _refuse_other_kinds(self, path: str) -> os.stat_result:
+        """Raise `OSError` for a link, which is not followed, and for a FIFO, which would block."""
+        seen = os.lstat(path)
+        if stat.S_ISLNK(seen.st_mode):
             raise OSError(errno.ELOOP, "a symbolic link", path)
-        opened = open(  # noqa: SIM115 - the caller closes it
-            path,
-            how,
-            buffering=0,
-            opener=lambda name, _: os.open(name, flags | self._ALWAYS, mode),
-        )
-        return cast("FileIO", opened)
+        if stat.S_ISDIR(seen.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a directory", path)
+        if not stat.S_ISREG(seen.st_mode):
+            raise OSError(errno.ENXIO, "not a regular file", path)
+        return seen
 
     def stat(self, file: FileIO) -> Stat:
         """Return facts from the inode."""
         found = os.fstat(file.fileno())
         return Stat(
-            stat.S_ISREG(found.st_mode),
             found.st_size,
             getattr(found, "st_blocks", -1) * 512,
             found.st_mtime,

@@ -65,7 +65,7 @@ def read(path: str, limit: int | None = None) -> Content:
 
 
 def ending(path: str, limit: int) -> bytes:
-    """Return the last `limit` bytes at this name, whether it is a regular file or not.
+    """Return the last `limit` bytes of a file.
 
     Raises:
         OSError: What the system raises, and if there are fewer bytes.
@@ -250,14 +250,10 @@ def _open(path: str, *, writing: bool = False) -> tuple[FileIO, Stat]:
             raise NotAFileError(errno.ENXIO, "not a regular file", path) from None
         raise
     try:
-        found = disk.stat(file)
+        return file, disk.stat(file)
     except BaseException:
         _close_quietly(file)
         raise
-    if not found.regular:
-        _close_quietly(file)
-        raise NotAFileError(errno.EINVAL, "not a regular file", path)
-    return file, found
 
 
 def _open_or_create(path: str, mode: int) -> tuple[FileIO, Stat | None]:
