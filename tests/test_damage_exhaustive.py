@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(path: str) -> str:
     """Return a store whose newest generation, 3, is in slot 0."""
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         for number in (1, 2, 3):
             state["n"] = number
             state.sync()
@@ -40,7 +40,7 @@ def store(path: str) -> str:
 
 def assert_healed(path: str, bad: str) -> None:
     """Assert that the newest generation loads, that it is told what was bad, and healed."""
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=2) as state:
         assert state == {"n": 3}
         assert state.recovery is not None
         assert list(state.recovery.found) == [os.path.basename(bad)]
@@ -143,12 +143,12 @@ def test_everything_destroyed_is_an_error_and_nothing_is_overwritten(
         destroy(store + slot)
     if name == "delete":
         with pytest.raises(redundict.NotFoundError):
-            redundict.open(store, "w")
+            redundict.open(store, "w", keep=2)
         return
     before = sorted(os.listdir(os.path.dirname(store)))
     for flag in "rwc":
         with pytest.raises(redundict.LostError) as caught:
-            redundict.open(store, flag)
+            redundict.open(store, flag, keep=2)
         assert len(caught.value.slots) == 4
     with pytest.raises(redundict.LostError):
         redundict.repair(store)
