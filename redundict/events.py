@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from . import errors
@@ -42,19 +42,19 @@ class Event:
     error: Exception | None = None
 
 
+@dataclass(slots=True)
 class Events:
     """Tells the callback and the logger, in the thread in which it happened."""
 
-    def __init__(self, path: str, callback: Callable[[Event], object] | None = None) -> None:
-        self._path = path
-        self._callback = callback
-        self._telling: set[int] = set()  # the threads that are in the callback
-        self._failure = ""  # the last one told: what is tried every second is told once
+    path: str
+    callback: Callable[[Event], object] | None = None
+    _telling: set[int] = field(default_factory=set)  # the threads that are in the callback
+    _failure: str = ""  # the last one told: what is tried every second is told once
 
     def recovered(self, recovery: Recovery) -> None:
         """Tell of damage that was found on opening; warn if not all of it is healed."""
         message = str(recovery)
-        self._tell(logging.INFO, Event(EventKind.RECOVERED, self._path, message, recovery))
+        self._tell(logging.INFO, Event(EventKind.RECOVERED, self.path, message, recovery))
         if recovery.complete:
             return
         try:
@@ -63,30 +63,28 @@ class Events:
             _log.warning("%s", message)
 
     def committed(self, outcome: Outcome) -> None:
-        """Tell, and warn, if a commit did not reach every copy."""
-        if not outcome.failures:
-            return
-        message = errors.not_in_every_copy(self._path, outcome.generation, outcome.failures)
-        self._tell(logging.INFO, Event(EventKind.DEGRADED, self._path, message))
+        """Tell, and warn, that a commit did not reach every copy."""
+        message = errors.not_in_every_copy(self.path, outcome.generation, outcome.failures)
+        self._tell(logging.INFO, Event(EventKind.DEGRADED, self.path, message))
         errors.warn(message)
 
     def failed(self, error: Exception | None) -> None:
         """Tell of a commit in the background that failed, unless the same was told last."""
         failure = f"not saved: {error}" if error else ""
         if error and failure != self._failure:
-            event = Event(EventKind.FAILED, self._path, failure, error=error)
+            event = Event(EventKind.FAILED, self.path, failure, error=error)
             self._tell(logging.ERROR, event)
         self._failure = failure
 
     def _tell(self, level: int, event: Event) -> None:
         _log.log(level, "%s", event.message)
         me = threading.get_ident()
-        if self._callback is None or me in self._telling:  # a callback that commits knows already
+        if self.callback is None or me in self._telling:  # a callback that commits knows already
             return
         try:
             self._telling.add(me)
-            self._callback(event)
+            self.callback(event)
         except Exception:  # noqa: BLE001 - the application's own, and logged whole
-            _log.exception("%s: the callback for events raised", self._path)
+            _log.exception("%s: the callback for events raised", self.path)
         finally:
             self._telling.discard(me)

@@ -100,7 +100,7 @@ class RedunDict(dict[K, V]):
     recovery: Recovery | None
     lock: Any  # a reentrant lock: a type that threading does not name
     _turn: Any  # to read and to write the store; whoever takes `lock` as well takes that first
-    _committer: Committer
+    _committer: Committer | None  # is there from the first commit in the background on
     _transactions: Transactions
     _order: int  # the number of states that were encoded; see `Encoded`
     _committed: int  # the order of the newest state that is durable
@@ -152,7 +152,7 @@ class RedunDict(dict[K, V]):
                 self._store.acquire(chosen.timeout)
             self._open()
             if autosync:
-                self._committer.start()
+                self._background().start()
         except BaseException:
             self._store.release()
             raise
@@ -182,7 +182,7 @@ class RedunDict(dict[K, V]):
 
         """
         outcome = self._commit(self._encode())
-        self._events.committed(outcome)
+        self._tell(outcome)
         return outcome.generation
 
     def sync_soon(self) -> Commit:
@@ -200,7 +200,7 @@ class RedunDict(dict[K, V]):
             TransactionError: Inside a transaction.
 
         """
-        return self._committer.commit_soon(self._encode())
+        return self._background().commit_soon(self._encode())
 
     def close(self) -> None:
         """Commit the state and let go of the store; do nothing if it is closed already.
@@ -216,8 +216,7 @@ class RedunDict(dict[K, V]):
         with self.lock:
             outcome = self._commit(self._encode()) if self.flag != "r" else None
             self._release()
-        if outcome:
-            self._events.committed(outcome)
+        self._tell(outcome)
 
     def reload(self) -> int:
         """Take the newest generation from disk in place of what is in memory; return its number.
@@ -286,7 +285,7 @@ class RedunDict(dict[K, V]):
                 time.sleep(_PAUSE)
                 continue
             self._tell_recovery()
-            self._events.committed(outcome)
+            self._tell(outcome)
             return result
 
     def generations(self) -> list[Generation]:
@@ -319,7 +318,7 @@ class RedunDict(dict[K, V]):
             finally:
                 self._adopt_incoming()
                 self._let_others_in()
-        self._events.committed(outcome)
+        self._tell(outcome)
         return outcome.generation
 
     def transaction(self) -> Transaction[Self]:
@@ -408,7 +407,7 @@ class RedunDict(dict[K, V]):
 
     def _commit_waiting(self) -> None:
         """Commit what `sync_soon` was given, before anything else happens to memory."""
-        if not self._transactions.is_open:
+        if self._committer and not self._transactions.is_open:
             self._committer.commit_waiting()
 
     def _let_others_in(self) -> None:
@@ -465,7 +464,12 @@ class RedunDict(dict[K, V]):
         self._replace(state)
         if found.is_empty:
             self._store.forget_content()
-        self.recovery = recovery_of(found, healed)
+        self.recovery = recovery_of(found, healed) if found.flaws() else None
+
+    def _tell(self, outcome: Outcome | None) -> None:
+        """Tell if a commit did not reach every copy. Memory and store agree already (law 14)."""
+        if outcome and outcome.failures:
+            self._events.committed(outcome)
 
     def _tell_recovery(self) -> None:
         if self.recovery:
@@ -534,7 +538,7 @@ class RedunDict(dict[K, V]):
             self._store.acquire(self._options.timeout)
         outcome = self._commit(encoded)
         self._before = (self._store.digest, encoded.payload)
-        self._events.committed(outcome)
+        self._tell(outcome)
 
     def _end_transaction(self, error: BaseException | None) -> None:
         outcome = None
@@ -554,8 +558,7 @@ class RedunDict(dict[K, V]):
             self._transactions.end(failed=error is not None)
             self._let_others_in()
             self.lock.release()
-        if outcome:
-            self._events.committed(outcome)
+        self._tell(outcome)
 
     # --- what may not be done now
 
@@ -574,14 +577,21 @@ class RedunDict(dict[K, V]):
 
     # --- the committer
 
+    def _background(self) -> Committer:
+        with self.lock:
+            if self._committer is None:
+                every = self._options.autosync or 0.0
+                self._committer = Committer(weakref.ref(self), self.path, every)
+            committer = self._committer
+        return committer  # noqa: RET504 - an interrupt before it must find the lock free
+
     def _encode_unasked(self) -> Encoded | None:
         with self.lock:  # nobody closes it in between
             return self._encode() if lifetime.is_registered(self) else None
 
     def _tell_unasked(self, outcome: Outcome | None, error: Exception | None) -> None:
         try:
-            if outcome:
-                self._events.committed(outcome)
+            self._tell(outcome)
         except errors.RedundancyWarning as warning:  # a filter made an error of it
             error = warning
         self._events.failed(error)
@@ -593,18 +603,22 @@ class RedunDict(dict[K, V]):
         self.lock = threading.RLock()
         self._turn = threading.RLock()
         self._transactions = Transactions(self.path)
-        self._committer = Committer(weakref.ref(self), self.path, self._options.autosync or 0.0)
+        self._committer = None
         self._order = self._committed = 0
         self._waiting = self._incoming = None
         self._before = ("", b"")
 
     def _release(self) -> None:
         lifetime.unregister(self)
-        self._committer.commit_waiting()
-        self._committer.stop()
+        self._let_go()
+        self.__class__ = lifetime.closed_class(type(self))
+
+    def _let_go(self) -> None:
+        if self._committer:
+            self._committer.commit_waiting()
+            self._committer.stop()
         with self._turn:
             self._store.release()
-        self.__class__ = lifetime.closed_class(type(self))
 
     def _close_abandoned(self) -> None:
         """Close what nobody refers to any more; say so if something in it was not saved."""

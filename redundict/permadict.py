@@ -82,11 +82,7 @@ class PermaDict(RedunDict[Any, Any]):
         return self._store.is_committed(payload, self.format) and self._store.is_complete()
 
     def _release(self) -> None:
-        # It stays registered: what is changed from now on is saved at exit.
-        self._committer.commit_waiting()
-        self._committer.stop()
-        with self._turn:
-            self._store.release()
+        self._let_go()  # it stays registered: what is changed from now on is saved at exit
 
     def _begin_as_child(self) -> None:
         if self._store.is_held():

@@ -9,6 +9,7 @@ Invariant: a transaction is never joined by another thread or task.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -30,17 +31,17 @@ def current_task() -> object:
         return None
 
 
+@dataclass(slots=True)
 class Transactions:
     """The transactions that are open in one dict, each inside the one before.
 
-    The dict's lock is held by whoever calls a method.
+    The caller of a method holds the dict's lock.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._task: object = None
-        self.depth = 0  #: How many are open.
-        self._has_failed = False
+    path: str
+    depth: int = 0  #: How many are open.
+    _task: object = None
+    _has_failed: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -54,7 +55,7 @@ class Transactions:
     def begin(self) -> None:
         """Begin one, perhaps inside another."""
         if self.belongs_to_other_task():
-            raise errors.other_task(self._path)
+            raise errors.other_task(self.path)
         self._task = current_task()
         self.depth += 1
 
@@ -66,12 +67,12 @@ class Transactions:
     def refuse_failed(self, generation: int) -> None:
         """Raise `TransactionError` if one failed that was inside the outermost one."""
         if self._has_failed:
-            raise errors.failed_inside(self._path, generation)
+            raise errors.failed_inside(self.path, generation)
 
     def refuse_inside(self) -> None:
         """Raise `TransactionError` if there is one: it commits at its end."""
         if self.is_open:
-            raise errors.inside_transaction(self._path)
+            raise errors.inside_transaction(self.path)
 
 
 class _Owner(Protocol):

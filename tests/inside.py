@@ -463,7 +463,7 @@ def forget(state: redundict.RedunDict[Any, Any]) -> None:
 @contextlib.contextmanager
 def background_lock_held(state: redundict.RedunDict[Any, Any]) -> Iterator[None]:
     """Hold what the background needs, as a thread of the parent may at a fork."""
-    with state._committer._queue:
+    with state._background()._queue:
         yield
 
 

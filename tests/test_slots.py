@@ -55,7 +55,8 @@ def _slot(word: str, copy: int, index: int, name: str, keep: int) -> Slot:
     sign, digits = (word[0], word[1:]) if not word[0].isdigit() else ("", word)
     trailer = claim(int(digits.rstrip("f")), keep, "f" * digits.endswith("f")) if digits else None
     if sign in UNSOUND:
-        return Slot(copy, index, name, UNSOUND[sign], trailer, reason=UNSOUND[sign].value)
+        claimed = trailer.generation if trailer else 0
+        return Slot(copy, index, name, UNSOUND[sign], reason=UNSOUND[sign].value, claimed=claimed)
     return Slot(copy, index, name, CLAIMED if sign == "~" else VALID, trailer, extra=sign == "*")
 
 

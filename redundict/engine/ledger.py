@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from redundict import errors
+from redundict.errors import Fault
 
 from . import slots, survey
 from .layout import Layout
@@ -43,7 +44,7 @@ class Ledger:
     def see(self, found: Iterable[Slot]) -> None:
         """Replace all that is known by `found`, which was read while the lock was held."""
         self.slots = {slot.path: slot for slot in found}
-        index = 1 + max(slot.index for slot in self.slots.values())
+        index = 1 + max([slot.index for slot in self.slots.values()])
         self._beyond = [
             Slot(copy, index, path, SlotState.MISSING)
             for copy, path in enumerate(self.layout.paths(index))
@@ -55,8 +56,10 @@ class Ledger:
         The digests of overwritten generations are dropped. An old generation that reappears is not
         a conflict. But an unfinished slot may hold one that was never durable, and look whole.
         """
-        held = {slot.trailer.digest for slot in self.slots.values() if slot.trailer and slot.sound}
-        self.known = self.known | held if self.unfinished() else held
+        found = list(self.slots.values())
+        held = {slot.trailer.digest for slot in found if slot.trailer}
+        has_unfinished = Fault.UNFINISHED in [slot.fault for slot in found]
+        self.known = self.known | held if has_unfinished else held
 
     def put(self, slot: Slot) -> Slot:
         """Note what a slot is now."""
@@ -114,24 +117,22 @@ class Ledger:
         """
         is_new = False
         for was in [*self.slots.values(), *self._beyond]:
-            if survey.is_as_known(was) and not self._is_foreign(was, newest):
+            is_known = was.trailer is None or was.trailer.digest in self.known
+            if is_known and survey.is_as_known(was):
                 continue
             now = survey.look(was)
             if was.is_unfinished and now.trailer and now.trailer.digest in self.known:
                 continue  # our own failed write; it looks whole, and need not be on the medium
             if now.state is SlotState.CLAIMED and not was.holds(now):
                 now, _ = survey.verify(now)
-            if self._is_foreign(now, newest):
+            is_known = now.trailer is None or now.trailer.digest in self.known
+            if not is_known and now.generation >= newest:
                 raise errors.conflict(self.layout.path, now.name, now.generation)
             if was.path in self.slots and not was.holds(now):
                 self.put(now if now.sound or not was.is_unfinished else was)
                 is_new = True
         if is_new:
             survey.refuse_if_denied(self.layout, self.slots.values())
-
-    def _is_foreign(self, slot: Slot, newest: int) -> bool:
-        held = slot.trailer.digest if slot.trailer and slot.sound else None
-        return held is not None and held not in self.known and slot.generation >= newest
 
     def refuse_if_diverged(self) -> None:
         """Raise `DivergedError` if two slots hold different content under one number."""
@@ -142,8 +143,10 @@ class Ledger:
 
     # --- the lock note
 
-    def note(self) -> str:
+    def note(self, *, look: bool = True) -> str:
         """Return the digest of the newest generation, and the very files that hold it.
+
+        Without a `look`, the files are as they were last seen.
 
         Files that were copied or restored since have other times of change. They may be in the page
         cache only, and are not the files that the note calls durable.
@@ -151,15 +154,16 @@ class Ledger:
         survivor = self.survivor()
         if survivor is None or survivor.trailer is None:
             return ""
-        changed = max(survey.look(slot).changed for slot in self.holders(survivor))
-        return f"{survivor.trailer.digest}@{changed}"
+        holders = self.holders(survivor)
+        changed = [(survey.look(slot) if look else slot).changed for slot in holders]
+        return f"{survivor.trailer.digest}@{max(changed)}"
 
     def trust_lock_note(self, settled: str) -> None:
         """Believe the note of the last holder: what it made durable needs no second flush."""
-        if not settled or settled != self.note():
+        if not settled or settled != self.note(look=False):
             return
         for slot in list(self.slots.values()):
-            if slot.sound and slot.trailer and settled.startswith(slot.trailer.digest):
+            if slot.trailer and settled.startswith(slot.trailer.digest):
                 self.put(replace(slot, durable=True))
 
     def distrust_all(self) -> None:

@@ -12,11 +12,10 @@ the wording of a report; names are hints, trailers are truth.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 from redundict.errors import Fault
 
@@ -35,9 +34,6 @@ class SlotState(StrEnum):
     FOREIGN = "foreign"  #: Not ours to touch: a link, a directory, or we may not look.
 
 
-_SOUND: Final = (SlotState.VALID, SlotState.CLAIMED)
-
-
 class StoreState(StrEnum):
     """What a store's slots amount to."""
 
@@ -49,13 +45,16 @@ class StoreState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One slot, and what is known of it."""
+    """One slot, and what is known of it.
+
+    It has a trailer as long as nothing is known against it, and none from then on.
+    """
 
     copy: int
     index: int
     path: str
     state: SlotState
-    trailer: Trailer | None = None
+    trailer: Trailer | None = None  #: What a sound slot holds; None for any other slot.
     fault: Fault | None = None  #: Why it is not valid.
     reason: str = ""  #: The same in words.
     modified: float = 0.0  #: When the file last changed, seconds since the epoch.
@@ -63,6 +62,7 @@ class Slot:
     mode: int | None = None  #: Permission bits.
     extra: bool = False  #: Of a copy that is not in the layout: read, and never written.
     durable: bool = False  #: This process knows that content, size and name are on the medium.
+    claimed: int = 0  #: The generation that a damaged trailer names; it only words reports.
 
     @property
     def letter(self) -> str:
@@ -87,21 +87,17 @@ class Slot:
     @property
     def sound(self) -> bool:
         """Whether nothing is known against it."""
-        return self.state in _SOUND
+        return self.trailer is not None
 
     @property
     def generation(self) -> int:
         """The generation it holds, as far as nothing is known against it; else 0."""
-        return self.trailer.generation if self.trailer and self.sound else 0
+        return self.trailer.generation if self.trailer else 0
 
     def holds(self, other: Slot) -> bool:
         """Tell whether this slot holds the very bytes that `other` does."""
-        return (
-            self.sound
-            and self.trailer is not None
-            and other.trailer is not None
-            and self.trailer.digest == other.trailer.digest
-        )
+        mine, others = self.trailer, other.trailer
+        return mine is not None and others is not None and mine.digest == others.digest
 
 
 def unfinished(slot: Slot) -> Slot:
@@ -123,8 +119,28 @@ def written(slot: Slot, sealed: Trailer) -> Slot:
 
 def by_claim(slots: Iterable[Slot]) -> list[Slot]:
     """Return the sound slots in the order in which to try them: newest first, then copy A."""
-    sound = [slot for slot in slots if slot.sound]
-    return sorted(sound, key=lambda slot: (-slot.generation, slot.extra, slot.copy, slot.index))
+    order = [
+        ((-slot.trailer.generation, slot.extra, slot.copy, slot.index), number, slot)
+        for number, slot in enumerate(slots)
+        if slot.trailer
+    ]
+    return [slot for _, _, slot in sorted(order)]
+
+
+def are_in_order(slots: Sequence[Slot]) -> bool:
+    """Return True if every slot is as it should be, as the slots of a healthy store are.
+
+    Every slot is sound, and each index has one generation in every copy, and another than the other
+    indexes. Then nothing has diverged, and `flaws` would find nothing; this takes less time.
+    """
+    held, indexes, numbers = set(), set(), set()
+    for slot in slots:
+        if slot.trailer is None or slot.extra:
+            return False
+        held.add((slot.index, slot.trailer.digest))
+        indexes.add(slot.index)
+        numbers.add(slot.trailer.generation)
+    return len(held) == len(indexes) == len(numbers)
 
 
 def diverged(slots: Iterable[Slot]) -> tuple[Slot, Slot] | None:
@@ -138,42 +154,43 @@ def diverged(slots: Iterable[Slot]) -> tuple[Slot, Slot] | None:
 
 
 def choose_victim(
-    slots: Iterable[Slot], survivor: Slot | None, keep: int, give_up: int | None = None
+    slots: Iterable[Slot],
+    survivor: Slot | None,
+    keep: int,
+    give_up: Callable[[dict[int, Trailer]], int | None] | None = None,
 ) -> int:
-    """Return the index to overwrite: an invalid one if there is one, else the oldest generation's.
+    """Return the index to overwrite: an invalid one if there is one, else an old generation's.
 
-    Of those that load, `give_up` goes first, if that is given. Never the survivor's home index. An
-    index of which another copy holds the survivor too (files were swapped by hand) is taken only
-    if there is no other; one that cannot be written, likewise.
+    Args:
+        slots: The slots of a store.
+        survivor: The newest generation. Its home index is never returned. An index of which another
+            copy holds the survivor too (files were swapped by hand) is returned only if there is no
+            other; one that cannot be written, likewise.
+        keep: How many indexes there are.
+        give_up: Takes the newest trailer of each index, and returns the number of the generation
+            that goes first. By default, that is the oldest.
+
     """
-    home = survivor.index if survivor else None
-    candidates = [index for index in range(keep) if index != home]
-    if len(candidates) == 1:
-        return candidates[0]
-    own: dict[int, list[Slot]] = {index: [] for index in candidates}
+    newest: dict[int, Trailer] = {}
+    writable, unwritable, with_survivor = set(), set(), set()
     for slot in slots:
-        if slot.index in own and not slot.extra:
-            own[slot.index].append(slot)
-
-    def cost(index: int) -> tuple[bool, bool, int, int, int]:
-        here = own[index]
-        holds_survivor = survivor is not None and any(slot.holds(survivor) for slot in here)
-        unwritable = bool(here) and all(slot.state is SlotState.FOREIGN for slot in here)
-        newest = max((slot.generation for slot in here), default=0)
-        turn = 0 if not newest else 1 if newest == give_up else 2
-        return holds_survivor, unwritable, turn, newest, index
-
-    return min(candidates, key=cost)
-
-
-def ages(slots: Iterable[Slot], keep: int, now: datetime) -> dict[int, float]:
-    """Return how old the kept generations are, in seconds, by number."""
-    home = {index: slot for index, slot in homes(list(slots)).items() if index < keep}
-    return {
-        slot.generation: (now - slot.trailer.written).total_seconds()
-        for slot in home.values()
-        if slot.trailer
-    }
+        if slot.extra or slot.index >= keep:
+            continue
+        (unwritable if slot.state is SlotState.FOREIGN else writable).add(slot.index)
+        if survivor and slot.holds(survivor):
+            with_survivor.add(slot.index)
+        known = newest.get(slot.index)
+        if slot.trailer and not (known and known.generation > slot.trailer.generation):
+            newest[slot.index] = slot.trailer
+    given_up = give_up(newest) if give_up and len(newest) == keep else None
+    costs = []
+    for index in range(keep):
+        number = newest[index].generation if index in newest else 0
+        turn = 0 if not number else 1 if number == given_up else 2
+        costs.append((index in with_survivor, index in unwritable - writable, turn, number, index))
+    if survivor and survivor.index < keep:
+        del costs[survivor.index]
+    return min(costs)[-1]
 
 
 def homes(slots: Iterable[Slot]) -> dict[int, Slot]:
@@ -182,12 +199,13 @@ def homes(slots: Iterable[Slot]) -> dict[int, Slot]:
     Each generation, newest first, has its home where the first copy that holds it has it, unless a
     newer one is at home there.
     """
-    own = [slot for slot in slots if not slot.extra]
-    newest = by_claim(slots)[:1]  # the survivor may be in a copy that is no longer one of ours
     found: dict[int, Slot] = {}
     at_home: set[str] = set()
-    for slot in newest + by_claim(own):
-        if slot.trailer and slot.index not in found and slot.trailer.digest not in at_home:
+    # The survivor may be in a copy that is no longer one of ours.
+    for number, slot in enumerate(by_claim(slots)):
+        if slot.trailer is None or (slot.extra and number):
+            continue
+        if slot.index not in found and slot.trailer.digest not in at_home:
             found[slot.index] = slot
             at_home.add(slot.trailer.digest)
     return found
@@ -240,9 +258,8 @@ def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState
     wanted = homes(slots)
     for slot in found:
         # Here, and only here, a damaged trailer is listened to: it decides how a report is worded.
-        claim = slot.trailer.generation if slot.trailer else None
-        unknown = claim is None and (slot.denied or slot.index not in wanted)
-        if not slot.sound and (unknown or (claim or 0) > survivor.generation):
+        unknown = not slot.claimed and (slot.denied or slot.index not in wanted)
+        if not slot.sound and (unknown or slot.claimed > survivor.generation):
             return StoreState.ROLLED_BACK
     return StoreState.DEGRADED
 
@@ -256,7 +273,7 @@ def _expected_indexes(slots: Sequence[Slot], survivor: Slot, keep: int) -> set[i
     own = [slot for slot in slots if not slot.extra]
     kept = max(keep, survivor.trailer.keep if survivor.trailer else 0)
     there = {slot.index for slot in own if slot.state is not SlotState.MISSING}
-    oldest, parents = survivor, {s.trailer.as_parent: s for s in slots if s.sound and s.trailer}
+    oldest, parents = survivor, {s.trailer.as_parent: s for s in slots if s.trailer}
     while oldest.trailer and oldest.trailer.parent in parents:
         oldest = parents.pop(oldest.trailer.parent)
     if oldest.trailer and oldest.trailer.parent != NO_PARENT:

@@ -28,6 +28,7 @@ from .ledger import Ledger
 from .lock import WriterLock
 from .newest import Loaded
 from .slots import Generation, Slot, SlotState
+from .trailer import Trailer
 from .writes import Healed, heal, make_durable, write
 
 
@@ -110,11 +111,13 @@ class Store:
             for slot in found.slots:
                 if slot.state is SlotState.CLAIMED and slot.generation == found.generation:
                     self._ledger.verify(slot)
-            self._ledger.refuse_if_diverged()
             found = replace(found, slots=tuple(self._ledger.slots.values()))
-            self._number = max(self._number, found.generation + found.unseen())
             self._ledger.trust_lock_note(self.lock.settled)
-            healed = heal(self._ledger, older=True)  # law 10
+            self._number = max(self._number, found.generation)
+            if not slots.are_in_order(found.slots):
+                self._ledger.refuse_if_diverged()
+                self._number = max(self._number, found.generation + found.unseen())
+                healed = heal(self._ledger, older=True)  # law 10
         self._stand_on(found)  # law 14: nothing raises from here on
         return found, healed
 
@@ -172,7 +175,7 @@ class Store:
             generation=self._take_number(),  # law 4
             format=format,
             parent=self._parent(None if begins_history else survivor),
-            copies=self.layout.copies,
+            copies=len(self.layout.folders),
             keep=self.layout.keep,
             history=self.layout.history,
             payload_hash=payload_hash,
@@ -196,17 +199,23 @@ class Store:
         return Outcome(self.generation, failures)
 
     def _choose_victims(self, survivor: Slot | None) -> list[Slot]:
-        """Return the slots to overwrite, one in each copy: bad slots, or the oldest generation."""
-        keep, given_up = self.layout.keep, None
+        """Return the slots to overwrite, one in each copy: bad slots, or an old generation."""
+        keep = self.layout.keep
         if keep > trailer.MIN_KEEP:  # with two, there is no choice
             for slot in list(self._ledger.slots.values()):
                 if slot.state is SlotState.CLAIMED:
                     self._ledger.verify(slot)
-        found = self._ledger.slots.values()
-        if survivor and self.layout.history == THINNED:
-            pinned = {survivor.generation, self._at_opening}
-            given_up = give_up(slots.ages(found, keep, datetime.now(UTC)), pinned)
-        return self._ledger.at(slots.choose_victim(found, survivor, keep, given_up))
+        is_thinned = survivor is not None and self.layout.history == THINNED
+        index = slots.choose_victim(
+            self._ledger.slots.values(), survivor, keep, self._give_up if is_thinned else None
+        )
+        return self._ledger.at(index)
+
+    def _give_up(self, kept: dict[int, Trailer]) -> int | None:
+        """Return the generation whose absence leaves the others best spread out over time."""
+        now = datetime.now(UTC)
+        ages = {t.generation: (now - t.written).total_seconds() for t in kept.values()}
+        return give_up(ages, {max(ages), self._at_opening})
 
     def _take_number(self) -> int:
         """Return a number above all that verified in any copy, and all that were tried."""

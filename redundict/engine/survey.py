@@ -44,9 +44,9 @@ def look(slot: Slot) -> Slot:
     try:
         claim = trailer.parse(tail.data, tail.stat.size)
     except trailer.NewerVersion:
-        return verify(replace(slot, trailer=None))[0]  # believed only with its digest
+        return verify(slot)[0]  # believed only with its digest
     except trailer.TrailerError as error:
-        return _invalid(replace(slot, trailer=None), tail.stat, error)
+        return _invalid(slot, tail.stat, error)
     return _sound(slot, tail.stat, SlotState.CLAIMED, claim)
 
 
@@ -57,7 +57,7 @@ def is_as_known(slot: Slot) -> bool:
     """
     if slot.state is SlotState.MISSING:
         return not files.exists(slot.path)
-    if not slot.sound or slot.trailer is None:
+    if slot.trailer is None:
         return False
     try:
         ending = files.ending(slot.path, trailer.DIGEST_BYTES)
@@ -80,7 +80,7 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
     try:
         verified = trailer.verify(content.data)
     except trailer.TrailerError as error:
-        return _invalid(slot, content.stat, error), None
+        return replace(_invalid(slot, content.stat, error), claimed=slot.generation), None
     except trailer.NewerVersion:
         raise errors.newer_version(slot.path) from None
     return _sound(slot, content.stat, SlotState.VALID, verified.trailer), verified
@@ -250,28 +250,21 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
 
 
 def _sound(slot: Slot, stat: Stat, state: SlotState, claim: trailer.Trailer) -> Slot:
-    slot = _seen(slot, stat)
-    return replace(slot, state=state, trailer=claim, fault=None, reason="")
+    place, facts = (slot.copy, slot.index, slot.path), (stat.modified, stat.changed, stat.mode)
+    return Slot(*place, state, claim, None, "", *facts, slot.extra)
 
 
 def _invalid(slot: Slot, stat: Stat, error: trailer.TrailerError) -> Slot:
     state = SlotState.TORN if error.torn else SlotState.DAMAGED
-    return replace(_seen(slot, stat), state=state, fault=error.fault, reason=str(error))
-
-
-def _seen(slot: Slot, stat: Stat) -> Slot:
-    return replace(
-        slot, modified=stat.modified, changed=stat.changed, mode=stat.mode, durable=False
-    )
+    place, facts = (slot.copy, slot.index, slot.path), (stat.modified, stat.changed, stat.mode)
+    return Slot(*place, state, None, error.fault, str(error), *facts, slot.extra)
 
 
 def _unreadable(slot: Slot, error: OSError) -> Slot:
     """Turn the system's refusal into the slot's state."""
-    slot = replace(slot, durable=False)
+    slot = replace(slot, trailer=None, durable=False, claimed=slot.generation)
     if error.errno in files.ABSENT:
-        return replace(
-            slot, state=SlotState.MISSING, trailer=None, fault=Fault.MISSING, reason="missing"
-        )
+        return replace(slot, state=SlotState.MISSING, fault=Fault.MISSING, reason="missing")
     why = errors.why(error)
     if isinstance(error, files.NotAFileError):
         return replace(slot, state=SlotState.FOREIGN, fault=Fault.NOT_A_FILE, reason=why)

@@ -108,7 +108,11 @@ def _rewrite(ledger: Ledger, slot: Slot) -> Failures:
     try:
         files.overwrite(slot.path, survey.content_of(slot))
     except trailer.TrailerError as error:
-        ledger.put(replace(slot, state=SlotState.DAMAGED, fault=error.fault, reason=str(error)))
+        ledger.put(
+            replace(
+                slot, state=SlotState.DAMAGED, trailer=None, fault=error.fault, reason=f"{error}"
+            )
+        )
     except OSError as error:
         errors.reraise_interrupt(error)
         return {slot.path: error}
