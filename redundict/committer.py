@@ -112,7 +112,7 @@ class Committer:
                 else:
                     future.set_exception(error)
         if isinstance(error, Exception | None):
-            owner._tell_unasked(outcome, error)  # noqa: SLF001 - the protocol is between the two
+            owner._tell_unasked(outcome, error)
         else:
             raise error
 
@@ -144,16 +144,16 @@ class Committer:
             return
         outcome, error = None, None
         try:
-            if encoded := owner._encode_unasked():  # noqa: SLF001 - the protocol is between the two
-                outcome = owner._commit(encoded)  # noqa: SLF001
+            if encoded := owner._encode_unasked():
+                outcome = owner._commit(encoded)
         except Exception as raised:  # noqa: BLE001 - nobody is there to catch it: it is told
             error = raised
-        owner._tell_unasked(outcome, error)  # noqa: SLF001
+        owner._tell_unasked(outcome, error)
 
 
 def _attempt(owner: _Owner, encoded: Encoded) -> tuple[Outcome | None, BaseException | None]:
     """Commit a state; return what came of it, or what was raised: those who wait must know."""
     try:
-        return owner._commit(encoded), None  # noqa: SLF001 - the protocol is between the two
+        return owner._commit(encoded), None
     except BaseException as error:  # noqa: BLE001 - the caller raises it, once it is answered
         return None, error

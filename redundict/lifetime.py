@@ -56,7 +56,7 @@ def _save_all() -> None:
     failures = []
     for state in _registered():
         try:
-            state._save_at_exit()  # noqa: SLF001 - the protocol is between the two
+            state._save_at_exit()
         except Exception as error:  # noqa: BLE001 - the other stores are to be saved as well
             failures.append(error)
     _open.clear()
@@ -67,7 +67,7 @@ def _save_all() -> None:
 
 def _begin_as_child() -> None:
     for state in _registered():
-        state._begin_as_child()  # noqa: SLF001 - the protocol is between the two
+        state._begin_as_child()
     _open.clear()
 
 

@@ -13,7 +13,6 @@ to. Commits come in the order in which their states were encoded.
 
 from __future__ import annotations
 
-import copy
 import threading
 import time
 import typing
@@ -106,7 +105,6 @@ class RedunDict(dict[K, V]):
     _committed: int  # the order of the newest state that is durable
     _waiting: Encoded | None  # encoded, and not yet tried to be committed
     _incoming: tuple[str | None, dict[Any, Any]] | None  # see `_adopt_incoming`
-    _before: tuple[str, bytes]  # the digest and the payload before a transaction
 
     def __init__(
         self,
@@ -128,27 +126,16 @@ class RedunDict(dict[K, V]):
             raise errors.opened_twice(self.path)
         super().__init__()
         chosen = options.checked(
-            path,
-            flag,
-            mode,
-            format=format,
-            copies=copies,
-            keep=keep,
-            history=history,
-            defaults=defaults,
-            timeout=timeout,
-            shared=shared,
-            autosync=autosync,
-            on_event=on_event,
+            path, flag, copies, keep, history, format, defaults, timeout, shared, autosync
         )
         self._options = chosen
-        self.path, self.flag, self.format = chosen.layout.path, chosen.flag, chosen.format.name
+        self.path, self.flag, self.format = chosen.layout.path, flag, chosen.format.name
         self.recovery = None
         self._store: Stored = Store(chosen.layout, mode=mode)
         self._events = Events(self.path, on_event)
         self._begin_alone()
         try:
-            if not chosen.is_read_only:
+            if flag != "r":
                 self._store.acquire(chosen.timeout)
             self._open()
             if autosync:
@@ -157,7 +144,7 @@ class RedunDict(dict[K, V]):
             self._store.release()
             raise
         self._let_others_in()
-        if not chosen.is_read_only:
+        if flag != "r":
             lifetime.register(self)
 
     # --- what a program calls
@@ -489,7 +476,7 @@ class RedunDict(dict[K, V]):
         return state or {}
 
     def _with_defaults(self, state: dict[Any, Any]) -> dict[Any, Any]:
-        _fill_in(state, self._options.defaults)
+        options.fill_in(state, self._options.defaults)
         return state
 
     def _replace(self, state: dict[Any, Any]) -> None:
@@ -510,55 +497,20 @@ class RedunDict(dict[K, V]):
 
     # --- transactions
 
-    def _begin_transaction(self, *, wait: bool) -> bool:
-        self._refuse_unready()
-        self._commit_waiting()
-        if not self.lock.acquire(blocking=wait):
-            return False
-        begun = False
-        try:
-            if wait or not self._transactions.belongs_to_other_task():
-                self._transactions.begin()
-                begun = True
-                if self._transactions.depth == 1:
-                    self._commit_before_transaction()
-        except BaseException:
-            if begun:
-                self._transactions.end(failed=True)
-                self._let_others_in()
-            self.lock.release()
-            raise
-        if not begun:
-            self.lock.release()
-        return begun
-
-    def _commit_before_transaction(self) -> None:
+    def _commit_before(self) -> tuple[str, bytes]:
+        """Commit what came before a transaction; return its digest and its payload."""
         encoded = self._encode_now()
         with self._turn:  # a store that is shared is held until the end
             self._store.acquire(self._options.timeout)
         outcome = self._commit(encoded)
-        self._before = (self._store.digest, encoded.payload)
+        before = self._store.digest, encoded.payload
         self._tell(outcome)
+        return before
 
-    def _end_transaction(self, error: BaseException | None) -> None:
-        outcome = None
-        try:
-            if self._transactions.depth > 1:
-                return
-            digest, payload = self._before
-            try:
-                if error is None:
-                    self._transactions.refuse_failed(self.generation)
-                    outcome = self._commit(self._encode_now())
-            finally:
-                if outcome is None and self._store.digest == digest:
-                    state = self._options.format.decode(payload)
-                    self._replace(self._with_defaults(state))
-        finally:
-            self._transactions.end(failed=error is not None)
-            self._let_others_in()
-            self.lock.release()
-        self._tell(outcome)
+    def _undo_to(self, digest: str, payload: bytes) -> None:
+        """Take memory back to a payload, unless something was committed since."""
+        if self._store.digest == digest:
+            self._replace(self._with_defaults(self._options.format.decode(payload)))
 
     # --- what may not be done now
 
@@ -580,7 +532,7 @@ class RedunDict(dict[K, V]):
     def _background(self) -> Committer:
         with self.lock:
             if self._committer is None:
-                every = self._options.autosync or 0.0
+                every = self._options.autosync
                 self._committer = Committer(weakref.ref(self), self.path, every)
             committer = self._committer
         return committer  # noqa: RET504 - an interrupt before it must find the lock free
@@ -606,7 +558,6 @@ class RedunDict(dict[K, V]):
         self._committer = None
         self._order = self._committed = 0
         self._waiting = self._incoming = None
-        self._before = ("", b"")
 
     def _release(self) -> None:
         lifetime.unregister(self)
@@ -655,12 +606,3 @@ class _TryAgainError(Exception):
     def __init__(self, cause: errors.ConflictError) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-def _fill_in(state: dict[Any, Any], defaults: Mapping[Any, Any]) -> None:
-    """Fill in what a state lacks; in nested dicts as well."""
-    for key, value in defaults.items():
-        if key not in state:
-            state[key] = copy.deepcopy(value)
-        elif isinstance(state[key], dict) and isinstance(value, Mapping):
-            _fill_in(state[key], value)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
 from .engine.history import MIN_THINNED, RECENT, THINNED, History
 from .engine.layout import Copies, Layout
-from .events import Event
-from .formats import resolve
-from .formats.resolve import Format
+from .formats.resolve import Format, resolve
 
 Flag = Literal["r", "w", "c", "n"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -23,37 +22,26 @@ class Options:
     """How a store is opened."""
 
     layout: Layout
-    flag: Flag
-    mode: int | None  #: Permission bits of the files.
     format: Format
     defaults: Mapping[Any, Any]
     timeout: float  #: Seconds to wait for another writer.
     shared: bool
-    autosync: float | None  #: Seconds.
-    on_event: Callable[[Event], object] | None
-
-    @property
-    def is_read_only(self) -> bool:
-        """Whether the store is only read, without a lock."""
-        return self.flag == "r"
+    autosync: float  #: Seconds; 0: never.
 
 
 def checked(
     path: Path,
     flag: Flag,
-    mode: int | None,
-    *,
-    format: object,
     copies: Copies,
     keep: int,
     history: History | None,
+    format: object,
     defaults: Mapping[Any, Any] | None,
     timeout: float | None,
     shared: bool,
     autosync: float | None,
-    on_event: Callable[[Event], object] | None,
 ) -> Options:
-    """Return the options as one object.
+    """Return the arguments of `open` as one object.
 
     Raises:
         ValueError: If a value is out of its range, or fits no other one.
@@ -68,17 +56,15 @@ def checked(
         raise ValueError(f"timeout must not be negative, as {timeout} is")
     if timeout is None:
         timeout = _SHARED_TIMEOUT if shared else 0.0
-    layout = Layout.of(
-        os.fsdecode(path), copies, keep, history or (THINNED if keep >= MIN_THINNED else RECENT)
-    )
-    return Options(
-        layout,
-        flag,
-        mode,
-        resolve.resolve(format),
-        defaults or {},
-        timeout,
-        shared,
-        autosync,
-        on_event,
-    )
+    history = history or (THINNED if keep >= MIN_THINNED else RECENT)
+    layout = Layout.of(os.fsdecode(path), copies, keep, history)
+    return Options(layout, resolve(format), defaults or {}, timeout, shared, autosync or 0.0)
+
+
+def fill_in(state: dict[Any, Any], defaults: Mapping[Any, Any]) -> None:
+    """Fill in what a state lacks; in nested dicts as well."""
+    for key, value in defaults.items():
+        if key not in state:
+            state[key] = copy.deepcopy(value)
+        elif isinstance(state[key], dict) and isinstance(value, Mapping):
+            fill_in(state[key], value)

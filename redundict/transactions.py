@@ -11,9 +11,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from . import errors
+from .committer import Encoded
+from .engine.store import Outcome
 
 _PAUSE: Final = 0.001  #: Seconds between two looks whether another transaction has ended, at first.
 _LONGEST_PAUSE: Final = 0.05  #: Seconds.
@@ -78,12 +80,20 @@ class Transactions:
 class _Owner(Protocol):
     """What a transaction asks of the dict."""
 
-    def _begin_transaction(self, *, wait: bool) -> bool:
-        """Begin one; return False if another has to end first and the caller must not `wait`."""
-        ...
+    lock: Any
+    _transactions: Transactions
 
-    def _end_transaction(self, error: BaseException | None) -> None:
-        """Commit it, or undo it if there is an error."""
+    @property
+    def generation(self) -> int: ...
+
+    def _refuse_unready(self) -> None: ...
+    def _commit_waiting(self) -> None: ...
+    def _commit_before(self) -> tuple[str, bytes]: ...
+    def _encode_now(self) -> Encoded: ...
+    def _commit(self, encoded: Encoded) -> Outcome: ...
+    def _undo_to(self, digest: str, payload: bytes) -> None: ...
+    def _let_others_in(self) -> None: ...
+    def _tell(self, outcome: Outcome | None) -> None: ...
 
 
 State = TypeVar("State", bound=_Owner)
@@ -98,26 +108,64 @@ class Transaction(Generic[State]):
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._before = "", b""  # the digest and the payload of the commit before it
 
     def __enter__(self) -> State:
-        self._state._begin_transaction(wait=True)  # noqa: SLF001 - the protocol is between the two
+        self._begin(wait=True)
         return self._state
-
-    def __exit__(
-        self, kind: object, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._state._end_transaction(error)  # noqa: SLF001
 
     async def __aenter__(self) -> State:
         import asyncio  # noqa: PLC0415 - slow to import, and it is loaded already
 
         pause = _PAUSE
-        while not self._state._begin_transaction(wait=False):  # noqa: SLF001
+        while not self._begin(wait=False):
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         return self._state
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        state, transactions, outcome = self._state, self._state._transactions, None
+        try:
+            if transactions.depth == 1:
+                try:
+                    if error is None:
+                        transactions.refuse_failed(state.generation)
+                        outcome = state._commit(state._encode_now())
+                finally:
+                    if outcome is None:
+                        state._undo_to(*self._before)
+        finally:
+            transactions.end(failed=error is not None)
+            state._let_others_in()
+            state.lock.release()
+        state._tell(outcome)
 
     async def __aexit__(
         self, kind: object, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, trace)
+
+    def _begin(self, *, wait: bool) -> bool:
+        """Begin; return False if another has to end first and the caller must not `wait`."""
+        state, transactions, begun = self._state, self._state._transactions, False
+        state._refuse_unready()
+        state._commit_waiting()
+        if not state.lock.acquire(blocking=wait):
+            return False
+        try:
+            if wait or not transactions.belongs_to_other_task():
+                transactions.begin()
+                begun = True
+                if transactions.depth == 1:
+                    self._before = state._commit_before()
+        except BaseException:
+            if begun:
+                transactions.end(failed=True)
+                state._let_others_in()
+            state.lock.release()
+            raise
+        if not begun:
+            state.lock.release()
+        return begun

@@ -172,7 +172,9 @@ def choose_victim(
 
     """
     newest: dict[int, Trailer] = {}
-    writable, unwritable, with_survivor = set(), set(), set()
+    writable: set[int] = set()
+    unwritable: set[int] = set()
+    with_survivor: set[int] = set()
     for slot in slots:
         if slot.extra or slot.index >= keep:
             continue
