@@ -134,11 +134,11 @@ def _why_not_to(file: str, layout: Layout, *, force: bool) -> str | None:
 def browse(args: argparse.Namespace) -> Exit:
     """Look at a store's history on the whole terminal, and roll back with a key."""
     try:
-        from .browse import run  # noqa: PLC0415 - an extra, and slow to import
+        from .browse import Browser  # noqa: PLC0415 - an extra, and slow to import
     except ModuleNotFoundError as error:
         install = command_line("pip", "install", "redundict[tui]")
         raise errors.extra_missing("browse", str(error.name), install) from error
-    run(args.path, args.copies, args.timeout)
+    Browser(args.path, args.copies, args.timeout).run()
     return Exit.OK
 
 
