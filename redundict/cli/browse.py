@@ -70,7 +70,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class Browser(App[None]):
-    """The history of one store. To make it raises what `check` raises, before the screen changes."""
+    """The history of one store. It raises what `check` raises before the screen changes."""
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
