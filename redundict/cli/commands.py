@@ -181,11 +181,7 @@ def repair(args: argparse.Namespace) -> Exit:
 def import_(args: argparse.Namespace) -> Exit:
     """Commit the content of a foreign file: JSON, CSV, pickle, shelve, dbm, SqliteDict, a store."""
     source = importing.read(
-        args.source,
-        args.kind,
-        otherwise="csv" if args.format == "csv" else "json",
-        allow_pickle=args.allow_pickle,
-        table=args.table,
+        args.source, args.kind, allow_pickle=args.allow_pickle, table=args.table
     )
     layout, found = survey.discover(args.path, args.copies)
     survivor = next(iter(slots.by_claim(found)), None)
