@@ -25,9 +25,9 @@ from redundict import errors
 from redundict.cli import exits
 from redundict.cli import parser as cli
 from redundict.cli.exits import Exit
-from redundict.engine import newest
 
 from . import damage
+from .inside import fail_on
 
 READERS = ("check", "log", "diff", "show", "export", "browse")
 COMMANDS = (*READERS, "rollback", "repair", "import", "demo")
@@ -282,11 +282,9 @@ def test_a_fault_of_the_program_is_no_wrong_usage(
 ) -> None:
     """An exception that nobody foresaw is shown with its traceback, and is a failure."""
 
-    def fail(*_: object, **__: object) -> None:
-        raise fault("unforeseen")
-
-    monkeypatch.setattr(newest, "load", fail)
-    assert cli.main(["show", make(path)]) == Exit.FAILED
+    make(path)
+    fail_on(monkeypatch, "open_read", fault("unforeseen"))
+    assert cli.main(["show", path]) == Exit.FAILED
     said = capsys.readouterr().err
     assert said.startswith("Traceback")
     assert "unforeseen" in said

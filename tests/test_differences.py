@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redundict.cli import differences
-from redundict.cli.differences import Change, Index, Kind
+from redundict.cli.differences import Change, Kind
+from redundict.formats.refusals import MAX_DEPTH
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-2, 2), st.floats(), st.text(max_size=3))
-KEYS = st.one_of(st.text(max_size=2), st.integers(0, 2))
+KEYS = st.text(max_size=2)
 TREES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
@@ -30,8 +31,7 @@ def same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, dict):
         return len(one) == len(other) and all(
-            any(type(k) is type(q) and k == q and same(v, w) for q, w in other.items())
-            for k, v in one.items()
+            key in other and same(value, other[key]) for key, value in one.items()
         )
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
@@ -49,18 +49,16 @@ def applied(old: Any, changes: list[Change]) -> Any:
             rest = Change(change.path[1:], change.kind, change.old, change.new)
             inside.setdefault(change.path[0], []).append(rest)
     if isinstance(old, list):
-        new: Any = [item for at, item in enumerate(old) if Index(at) not in removed]
+        new: Any = [item for at, item in enumerate(old) if at not in removed]
         for change in added:
-            new.insert(change.path[0].at, change.new)
+            new.insert(change.path[0], change.new)
     else:
-        gone = {(type(key), key) for key in removed}
-        new = {key: item for key, item in old.items() if (type(key), key) not in gone}
+        new = {key: item for key, item in old.items() if key not in removed}
         new |= {change.path[0]: change.new for change in added}
     for change in (c for c in changes if len(c.path) == 1 and c.kind is Kind.CHANGED):
-        new[getattr(change.path[0], "at", change.path[0])] = change.new
+        new[change.path[0]] = change.new
     for key, deeper in inside.items():
-        at = getattr(key, "at", key)
-        new[at] = applied(new[at], deeper)
+        new[key] = applied(new[key], deeper)
     return new
 
 
@@ -100,11 +98,8 @@ def test_the_changes_of_a_list_make_the_old_one_the_new_one(items: list[Any], da
         ({"a": [1, 2, 3]}, {"a": [1, 3]}, ["- a[1]: 2"]),
         ({"a": [1, 3]}, {"a": [1, 2, 3]}, ["+ a[1]: 2"]),
         ({"a": [1, 2, 3]}, {"a": [9, 1, 2]}, ["+ a[0]: 9", "- a[2]: 3"]),
-        ({"a": (1, 2)}, {"a": [1, 2]}, ["a: (1, 2) -> [1, 2]"]),
-        ({"a": {1}}, {"a": {True}}, ["a: {1} -> {True}"]),
         ({"a": [{"b": 1}]}, {"a": [{"b": 2}]}, ["a[0].b: 1 -> 2"]),
         ({"odd key": 1}, {"odd key": 2}, ["['odd key']: 1 -> 2"]),
-        ({"1": 0}, {1: 0}, ["- ['1']: 0", "+ [1]: 0"]),
         ({"a": {"b": 1}}, {"a": [1]}, ["a: {'b': 1} -> [1]"]),
         ({"a": float("nan")}, {"a": float("nan")}, []),
     ],
@@ -140,7 +135,7 @@ def test_an_item_put_into_a_long_list_is_one_change(at: int) -> None:
     old = list(range(100_000))
     new = [*old[:at], -1, *old[at:]]
     (change,) = differences.differences({"a": old}, {"a": new})
-    assert change == Change(("a", Index(at)), Kind.ADDED, new=-1)
+    assert change == Change(("a", at), Kind.ADDED, new=-1)
 
 
 def test_long_lists_are_compared_in_linear_time() -> None:
@@ -152,112 +147,36 @@ def test_long_lists_are_compared_in_linear_time() -> None:
     assert len(found) == len(old)
 
 
-def test_depth_does_not_overflow() -> None:
-    """States nested deeper than Python recurses are compared."""
-    old: Any = 1
-    new: Any = 2
-    for _ in range(5_000):
-        old, new = {"a": old}, {"a": new}
-    (change,) = differences.differences({"s": old}, {"s": new})
-    assert (change.old, change.new, len(change.path)) == (1, 2, 5_001)
-    assert len(differences.line(change)) < 200
-    (added,) = differences.differences({}, {"s": old})
+def nested(leaf: Any, depth: int) -> Any:
+    """Return a leaf in `depth` dicts."""
+    for _ in range(depth):
+        leaf = {"a": leaf}
+    return leaf
+
+
+@pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, 300, 5_000])
+def test_depth_does_not_overflow(depth: int) -> None:
+    """Another program may nest its JSON deeper than a call can follow."""
+    old, new = nested(1, depth), nested(True, depth)
+    (change,) = differences.differences(old, new)
+    assert change.path == ("a",) * min(depth, MAX_DEPTH)
+    assert len(differences.line(change)) < 300
+    assert json.dumps(differences.as_json(change))
+    assert differences.summary(old, new) == "~1"
+    (added,) = differences.differences({}, old)
     assert json.dumps(differences.as_json(added))
 
 
-def looped(value: int) -> list[Any]:
-    """Return a list that contains itself."""
-    found: list[Any] = [value]
-    found.append(found)
-    return found
-
-
-def shared(value: int) -> list[Any]:
-    """Return a list that holds one thing in 2 ** 60 places."""
-    found: list[Any] = [value]
-    for _ in range(60):
-        found = [found, found]
-    return found
-
-
-@pytest.mark.parametrize("make", [looped, shared])
-def test_what_contains_itself_is_compared(make: Any) -> None:
-    """A pickle may hold it: the walk comes to an end, and finds what is not the same."""
-    assert not list(differences.differences({"a": make(1)}, {"a": make(1)}))
-    assert next(differences.differences({"a": make(1)}, {"a": make(2)})).new == 2
-    assert differences.summary({"a": make(1)}, {"a": make(2)}) == "~1"
-
-
-def test_one_thing_in_two_places_is_reported_in_both() -> None:
-    """That something was compared before hides no change."""
-    old, new = {"x": 1}, {"x": 2}
-    found = differences.differences({"a": old, "b": old}, {"a": new, "b": new})
-    assert list(map(differences.line, found)) == ["a.x: 1 -> 2", "b.x: 1 -> 2"]
-
-
-class Grumpy:
-    """Compares and shows itself in no way."""
-
-    def __eq__(self, other: object) -> bool:
-        raise ValueError
-
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        return "<grumpy>"
-
-
-class Mute(Grumpy):
-    """Not even that."""
-
-    def __repr__(self) -> str:
-        raise ValueError
-
-
-class Point:
-    """Shows nothing of what it holds."""
-
-    def __init__(self, x: int) -> None:
-        self.x = x
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Point) and self.x == other.x
-
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        return "Point"
+def test_the_same_is_the_same_below_the_deepest_level() -> None:
+    """What is compared as a whole is no change, either, if it is equal."""
+    assert not list(differences.differences(nested(1, 300), nested(1, 300)))
 
 
 def test_items_that_look_the_same_are_compared_nonetheless() -> None:
     """What an item shows aligns a list, and decides nothing."""
-    found = differences.differences({"a": [Point(1)]}, {"a": [Point(2), 3]})
-    assert [change.path[-1] for change in found] == [Index(0), Index(1)]
-
-
-@pytest.mark.parametrize(
-    "value",
-    [Mute(), 10**5_000, type("\x1b[2J", (Mute,), {})()],
-    ids=["mute", "many digits", "odd name"],
-)
-def test_what_cannot_be_shown_is_no_error(value: Any) -> None:
-    """In a list, in a line and in JSON, nor can its type's name attack a terminal."""
-    found = list(differences.differences({"a": [value]}, {"a": [copy.copy(value), value]}))
-    assert found[-1].kind is Kind.ADDED
-    assert all(differences.line(change).isprintable() for change in found)
-    assert json.dumps([differences.as_json(change) for change in found])
-
-
-def test_what_can_be_neither_compared_nor_shown_has_changed() -> None:
-    """A change is made up rather than overlooked."""
-    assert list(differences.differences({"a": Mute()}, {"a": Mute()}))
-
-
-def test_objects_that_do_not_compare_are_told_by_what_they_show() -> None:
-    """A pickle may hold anything: it is never an error."""
-    assert not list(differences.differences({"a": Grumpy()}, {"a": Grumpy()}))
-    (change,) = differences.differences({"a": Grumpy()}, {"a": 1})
-    assert differences.line(change) == "a: <grumpy> -> 1"
+    one, other = ({"b": ["x" * 500 + middle + "x" * 500]} for middle in "yz")
+    found = differences.differences({"a": [one]}, {"a": [other, 3]})
+    assert [change.path for change in found] == [("a", 0, "b", 0), ("a", 1)]
 
 
 @given(old=STATES, new=STATES)
@@ -277,7 +196,6 @@ def test_as_json_is_json(old: dict[Any, Any], new: dict[Any, Any]) -> None:
         ({"a": 1}, {"a": 1}, "="),
         ({}, {str(n): n for n in range(10)}, "+10"),
         ({"a": {"b": 1}}, {"a": {"b": 2}}, "~1"),
-        ({1: 0}, {True: 0}, "+1 -1"),
     ],
 )
 def test_a_summary_counts_the_keys_at_the_top(

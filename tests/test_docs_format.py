@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 import redundict
-from redundict.engine import files as durable
-from redundict.engine import trailer
-from redundict.engine.layout import LETTERS, Layout
-from redundict.engine.slots import SlotState
+from redundict import SlotState
+
+from .inside import LETTERS, Layout, files, trailer
 
 TEXT = (Path(__file__).parent.parent / "docs" / "format.md").read_text(encoding="utf-8")
 PAYLOAD = b'{"chat":{"width":640,"height":480}}'
@@ -179,7 +178,7 @@ def test_the_name_of_what_is_put_aside_is_the_codes(tmp_path: Path) -> None:
     """A repair's leavings are called what the document calls them."""
     slot = tmp_path / "NAME.a0"
     slot.write_bytes(b"")
-    aside = re.sub(r"\d", "0", Path(durable.put_aside(str(slot))).name)
+    aside = re.sub(r"\d", "0", Path(files.put_aside(str(slot))).name)
     assert f"`{aside}`" in re.sub(r"\d", "0", section("Files"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -13,13 +14,14 @@ from pathlib import Path
 import pytest
 
 import redundict
-from redundict.engine import trailer
 
 from . import damage
+from .inside import set_clock
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "rescue.md").read_text(encoding="utf-8")
 NEEDED = ("sha256sum", "cmp", "sync", "python3")
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 REPLACE = "Replace a damaged slot"
 
 pytestmark = pytest.mark.skipif(
@@ -30,15 +32,9 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def store(path: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the store of the document: three generations, saved at fixed times."""
-    times = iter(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC) + timedelta(seconds=n) for n in range(9))
-
-    class Clock(datetime):
-        @classmethod
-        def now(cls, _: object = None) -> datetime:  # type: ignore[override]
-            return next(times)
-
+    seconds = itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(trailer, "datetime", Clock)
+        set_clock(patch, lambda: START + timedelta(seconds=next(seconds)))
         with redundict.open(path, keep=2) as state:
             for state["theme"] in ("light", "dark", "pink"):
                 state.sync()

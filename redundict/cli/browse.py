@@ -8,9 +8,9 @@ textual is an extra (`tui`) that only this module imports.
 from __future__ import annotations
 
 import itertools
-import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import ClassVar, Final
 
@@ -70,7 +70,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class Browser(App[None]):
-    """The history of one store."""
+    """The history of one store. It raises what `check` raises before the screen changes."""
 
     ENABLE_COMMAND_PALETTE = False
     CSS = """
@@ -83,17 +83,15 @@ class Browser(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("r", "roll_back", "Roll back to it"),
         Binding("c", "refresh_store", "Check again"),
-        Binding("j", "cursor(1)", show=False),
-        Binding("k", "cursor(-1)", show=False),
+        Binding("j", "simulate_key('down')", show=False),
+        Binding("k", "simulate_key('up')", show=False),
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(
-        self, path: str | os.PathLike[str], copies: Copies | None = None, timeout: float = 0.0
-    ) -> None:
+    def __init__(self, path: str, copies: Copies | None = None, timeout: float = 0.0) -> None:
         super().__init__()
-        self._path, self._copies, self._timeout = os.fspath(path), copies, timeout
-        self.report = report.check(self._path, copies=copies)
+        self._path, self._copies, self._timeout = path, copies, timeout
+        self.report = report.check(path, copies=copies)
         self.chosen_digest = ""
 
     def compose(self) -> ComposeResult:
@@ -116,9 +114,8 @@ class Browser(App[None]):
     def on_mount(self) -> None:
         """Fill the list, with the newest generation chosen."""
         self.title = "redundict"
-        table = self._table
-        table.add_columns("", "generation", "age", "bytes", "copies")
-        table.focus()
+        self._table.add_columns("", "generation", "age", "bytes", "copies")
+        self._table.focus()
         self._fill()
 
     def on_data_table_row_highlighted(self) -> None:
@@ -126,16 +123,10 @@ class Browser(App[None]):
         if generation := self.chosen:
             self._show(generation)
 
-    def action_cursor(self, step: int) -> None:
-        """Move the cursor."""
-        self._table.move_cursor(row=self._table.cursor_row + step)
-
     def action_refresh_store(self) -> None:
         """Check the store again."""
-        try:
+        with self._telling():
             self._check()
-        except (errors.RedundictError, OSError) as error:
-            self._tell(error)
 
     def action_roll_back(self) -> None:
         """Ask, and commit the chosen generation again."""
@@ -168,30 +159,30 @@ class Browser(App[None]):
 
     def _roll_back(self, seen: int, to: int) -> None:
         """Roll back `to` a generation, if the newest is still the one that was `seen`."""
-        try:
-            with (
-                warnings.catch_warnings(record=True) as met,
-                recovery.prepared_rollback(
-                    self._path, to, copies=self._copies, timeout=self._timeout
-                ) as prepared,
-            ):
-                warnings.simplefilter("always", errors.RedundancyWarning)
+        with self._telling():
+            with recovery.prepared_rollback(
+                self._path, to, copies=self._copies, timeout=self._timeout
+            ) as prepared:
                 newest = prepared.newest.generation
-                number = prepared.do() if newest == seen else None
+                said = f"Nothing was changed: generation {newest} was committed meanwhile."
+                if newest == seen:
+                    said = f"Committed as generation {prepared.do()}; roll back again to undo it."
             self._check()
-        except (errors.RedundictError, OSError) as error:
-            self._tell(error)
-            return
+            self._table.move_cursor(row=0)
+            self.notify(said)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Show warnings and errors as notices."""
+        with warnings.catch_warnings(record=True) as met:
+            warnings.simplefilter("always", errors.RedundancyWarning)
+            try:
+                yield
+            except (errors.RedundictError, OSError) as error:
+                self.notify(render.failure(error), severity="error", markup=False, timeout=10)
         for warning in met:
-            self._tell(warning.message)
-        if number is None:
-            self.notify(
-                f"Nothing was changed: generation {newest} was committed meanwhile. Choose again.",
-                severity="warning",
-            )
-            return
-        self._table.move_cursor(row=0)
-        self.notify(f"Committed as generation {number}; roll back again to undo it.")
+            said = plain(str(warning.message))
+            self.notify(said, severity="warning", markup=False, timeout=10)
 
     def _check(self) -> None:
         self.report = report.check(self._path, copies=self._copies)
@@ -227,12 +218,7 @@ class Browser(App[None]):
     @work(thread=True, exclusive=True)
     def _read(self, older: Generation | None, generation: Generation) -> None:
         """Read and compare in a thread, so that the keys go on working meanwhile."""
-        held = _held(generation)
-        changed = (
-            _changes(older, generation)
-            if older
-            else Text("There is no older generation to compare it with.", style="dim")
-        )
+        changed, held = _changes(older, generation), _held(generation)
         if self.is_running:
             self.call_from_thread(self._put, generation.digest, changed, held)
 
@@ -240,17 +226,6 @@ class Browser(App[None]):
         if digest == self.chosen_digest:  # otherwise the cursor has moved on
             self.query_one("#changed", Static).update(changed)
             self.query_one("#held", Static).update(held)
-
-    def _tell(self, met: Exception | str) -> None:
-        if isinstance(met, Warning | str):
-            self.notify(plain(str(met)), severity="warning", markup=False, timeout=10)
-        else:
-            self.notify(render.failure(met), severity="error", markup=False, timeout=10)
-
-
-def run(path: str, copies: Copies | None = None, timeout: float = 0.0) -> None:
-    """Browse the store at `path`; raise what `check` raises, before the screen changes."""
-    Browser(path, copies, timeout).run()
 
 
 def _head(checked: Report) -> Text:
@@ -264,7 +239,9 @@ def _copy(letter: str, state: str) -> Text:
     return Text.assemble(f"{letter}:", (state, "green" if state == "valid" else "bold yellow"))
 
 
-def _changes(old: Generation, new: Generation) -> Text:
+def _changes(old: Generation | None, new: Generation) -> Text:
+    if old is None:
+        return Text("There is no older generation to compare it with.", style="dim")
     try:
         before, after = _decoded(old), _decoded(new)
     except errors.RedundictError as error:
@@ -273,9 +250,8 @@ def _changes(old: Generation, new: Generation) -> Text:
         return Text(UNREADABLE, style="dim")
     styles = {"+": "green", "-": "red"}
     lines = map(differences.line, differences.differences(before, after))
-    shown = [Text(line, styles.get(line[0], "")) for line in itertools.islice(lines, LINES)]
-    left_out = sum(1 for _ in lines)
-    return _bounded(shown or [Text("Nothing.", style="dim")], left_out)
+    changes = _bounded(Text(line, styles.get(line[0], "")) for line in lines)
+    return changes or Text("Nothing.", style="dim")
 
 
 def _held(generation: Generation) -> Text:
@@ -287,12 +263,12 @@ def _held(generation: Generation) -> Text:
         lines = render.payload(_payload(generation), generation.format).splitlines()
     except errors.RedundictError as error:
         return Text(render.failure(error), style="red")
-    return _bounded(map(_cut, lines[:LINES]), len(lines) - LINES)
+    return _bounded(map(_cut, lines))
 
 
-def _bounded(lines: Iterable[Text], left_out: int) -> Text:
-    text = Text("\n").join(lines)
-    if left_out > 0:
+def _bounded(lines: Iterator[Text]) -> Text:
+    text = Text("\n").join(itertools.islice(lines, LINES))
+    if left_out := sum(1 for _ in lines):
         text.append(f"\n... and {left_out:,} more line{'s' * (left_out > 1)}", style="dim")
     return text
 
@@ -304,9 +280,8 @@ def _cut(line: str) -> Text:
     return text
 
 
-def _decoded(generation: Generation) -> dict[object, object] | None:
-    safe = loading.is_safe(generation.format)
-    return loading.decode_safely(_payload(generation), generation.format) if safe else None
+def _decoded(generation: Generation) -> dict[str, object] | None:
+    return loading.decode_safely(_payload(generation), generation.format)
 
 
 def _payload(generation: Generation) -> bytes:

@@ -134,11 +134,11 @@ def _why_not_to(file: str, layout: Layout, *, force: bool) -> str | None:
 def browse(args: argparse.Namespace) -> Exit:
     """Look at a store's history on the whole terminal, and roll back with a key."""
     try:
-        from .browse import run  # noqa: PLC0415 - an extra, and slow to import
+        from .browse import Browser  # noqa: PLC0415 - an extra, and slow to import
     except ModuleNotFoundError as error:
         install = command_line("pip", "install", "redundict[tui]")
         raise errors.extra_missing("browse", str(error.name), install) from error
-    run(args.path, args.copies, args.timeout)
+    Browser(args.path, args.copies, args.timeout).run()
     return Exit.OK
 
 
@@ -181,11 +181,7 @@ def repair(args: argparse.Namespace) -> Exit:
 def import_(args: argparse.Namespace) -> Exit:
     """Commit the content of a foreign file: JSON, CSV, pickle, shelve, dbm, SqliteDict, a store."""
     source = importing.read(
-        args.source,
-        args.kind,
-        otherwise="csv" if args.format == "csv" else "json",
-        allow_pickle=args.allow_pickle,
-        table=args.table,
+        args.source, args.kind, allow_pickle=args.allow_pickle, table=args.table
     )
     layout, found = survey.discover(args.path, args.copies)
     survivor = next(iter(slots.by_claim(found)), None)

@@ -18,8 +18,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redundict import errors, loading, report
 from redundict.engine import newest, survey
@@ -29,15 +28,14 @@ from redundict.formats.resolve import read_plain, resolve
 
 KINDS: Final = ("json", "csv", "pickle", "shelve", "dbm", "sqlitedict", "redundict")
 _PICKLED: Final = ("pickle", "shelve", "sqlitedict")
-_SQLITE: Final = b"SQLite format 3\0"
+_DATABASES: Final = ("shelve", "dbm", "sqlitedict")
 #: The suffixes that a kind of dbm adds to the name by which it is opened.
 _SUFFIXES: Final = {"dbm.dumb": (".dat", ".dir", ".bak"), "dbm.ndbm": (".db", ".pag", ".dir")}
 _BESIDE: Final = ("", "-wal", "-journal", *sorted({s for own in _SUFFIXES.values() for s in own}))
 _PAUSES: Final = (0.0, 0.01, 0.05, 0.1, 0.2, 0.5)  #: Seconds between tries to copy a live database.
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(NamedTuple):
     """A state that was read, and the kind of its file."""
 
     state: dict[Any, Any]
@@ -45,12 +43,7 @@ class Imported:
 
 
 def read(
-    file: str,
-    kind: str | None = None,
-    *,
-    otherwise: str = "json",
-    allow_pickle: bool = False,
-    table: str | None = None,
+    file: str, kind: str | None = None, *, allow_pickle: bool = False, table: str | None = None
 ) -> Imported:
     """Read a foreign dict.
 
@@ -60,7 +53,6 @@ def read(
     Args:
         file: The file, the database or the store.
         kind: One of `KINDS`; None finds out.
-        otherwise: The kind of a file that looks like none of them.
         allow_pickle: Load pickles, which runs the code in them.
         table: The table of an SqliteDict that has several.
 
@@ -69,18 +61,26 @@ def read(
         StorageError: There is no such file, or the operating system refused to read it.
 
     """
-    with loading.completed(path=file, safe=errors.UNTOUCHED, action=errors.NAME_THE_KIND):
-        with _readable(file):
-            if kind == "redundict" or (kind is None and _is_store(file)):
-                return Imported(_store(file, allow_pickle=allow_pickle), "redundict")
-            found, content = _look(file, kind, otherwise, allow_pickle=allow_pickle)
+    with (
+        _readable(file),
+        loading.completed(path=file, safe=errors.UNTOUCHED, action=errors.NAME_THE_KIND),
+    ):
+        if kind == "redundict" or (kind is None and _is_store(file)):
+            return Imported(_store(file, allow_pickle=allow_pickle), "redundict")
+        found, content = kind, b""
+        if kind in (None, "shelve", "dbm") and _is_dbm(file):
+            found = kind or ("shelve" if allow_pickle else "dbm")
+        else:
+            with open(file, "rb") as opened:
+                content = opened.read()  # once: the file may be a pipe
+            found = kind or _kind(content)
         if found in _PICKLED and not allow_pickle:
             raise errors.pickle_refused(file, found)
+        if found in _DATABASES:
+            return Imported(_database(file, found, table), found)
         if found == "pickle":
             return Imported(resolve(found).decode(content), found)
-        if found in ("json", "csv"):
-            return _plain(file, content, kind)
-        return Imported(_database(file, found, table), found)
+        return _plain(file, content, kind)
 
 
 @contextlib.contextmanager
@@ -94,32 +94,17 @@ def _readable(file: str) -> Iterator[None]:
         raise errors.unreadable(error, file) from error
 
 
-def _look(file: str, kind: str | None, otherwise: str, *, allow_pickle: bool) -> tuple[str, bytes]:
-    """Return the kind of a file, and its content unless the file is a database."""
-    if kind in (None, "shelve", "dbm") and _is_dbm(file):
-        return kind or ("shelve" if allow_pickle else "dbm"), b""
-    with open(file, "rb") as opened:  # once: the file may be a pipe
-        start = opened.read(len(_SQLITE))
-        kind = kind or _kind(file, start, otherwise)
-        return kind, start + opened.read() if kind in ("json", "csv", "pickle") else b""
-
-
-def _kind(file: str, start: bytes, otherwise: str) -> str:
-    """Return the kind of a file, from its first bytes and its name."""
-    if start == _SQLITE:
+def _kind(content: bytes) -> str | None:
+    """Return the kind of a file, from its first bytes; None if it may be JSON or CSV."""
+    if content.startswith(b"SQLite format 3\0"):
         return "sqlitedict"
-    if start[:1] == b"\x80":
-        return "pickle"
-    if start.lstrip()[:1] == b"{":
-        return "json"
-    return "csv" if file.lower().endswith(".csv") else otherwise
+    return "pickle" if content.startswith(b"\x80") else None
 
 
 def _is_store(file: str) -> bool:
     """Return True if a store has this name. Its slots are newer than a plain file of that name."""
     seen = survey.survey(Layout.assumed(file))
-    there = any(slot.state is not SlotState.MISSING for slot in seen)
-    return there or not (os.path.exists(file) or _is_dbm(file))
+    return any(slot.state is not SlotState.MISSING for slot in seen)
 
 
 def _store(file: str, *, allow_pickle: bool) -> dict[Any, Any]:
@@ -151,7 +136,8 @@ def _plain(file: str, content: bytes, asked: str | None) -> Imported:
 
 
 def _database(file: str, kind: str, table: str | None) -> dict[Any, Any]:
-    with _copied(file) as copy:
+    with tempfile.TemporaryDirectory(prefix="redundict-import-") as folder:
+        copy = _copied(file, folder)
         try:
             if kind == "sqlitedict":
                 return _sqlitedict(file, copy, table)
@@ -160,8 +146,8 @@ def _database(file: str, kind: str, table: str | None) -> dict[Any, Any]:
             raise
         except Exception as error:
             # Whatever a module of the standard library, or a pickle in the file, raises.
-            why = error or type(error).__name__
-            raise errors.not_importable(file, f"not readable as {kind}: {why}") from error
+            what = f"not readable as {kind}: {errors.why(error)}"
+            raise errors.not_importable(file, what) from error
 
 
 def _is_dbm(file: str) -> bool:
@@ -178,22 +164,16 @@ def _stem(file: str) -> str:
     return stem if suffix and suffix in _SUFFIXES.get(dbm.whichdb(stem) or "", ()) else file
 
 
-@contextlib.contextmanager
-def _copied(file: str) -> Iterator[str]:
-    """Yield a copy of a database with the files that belong to it, since opening it may write."""
+def _copied(file: str, folder: str) -> str:
+    """Return a copy of a database with the files that belong to it, since opening it may write."""
     stem = _stem(file)
     stem = os.path.realpath(stem) if os.path.isfile(stem) else stem  # its journal lies beside that
-    with contextlib.ExitStack() as stack:
-        with _readable(file):
-            for pause in _PAUSES:
-                time.sleep(pause)
-                folder = tempfile.TemporaryDirectory(prefix="redundict-import-")
-                copy = os.path.join(stack.enter_context(folder), os.path.basename(stem))
-                if _copy(stem, copy):
-                    break
-            else:
-                raise errors.written_meanwhile(file)
-        yield copy
+    for pause in _PAUSES:
+        time.sleep(pause)
+        copy = os.path.join(tempfile.mkdtemp(dir=folder), "copy")
+        if _copy(stem, copy):
+            return copy
+    raise errors.written_meanwhile(file)
 
 
 def _copy(stem: str, copy: str) -> bool:
