@@ -365,25 +365,22 @@ class RedunDict(dict[K, V]):
 
     def _commit(self, encoded: Encoded) -> Outcome:
         """Commit a state, unless a newer one is durable already."""
+        outcome = None
         with self._turn:
-            outcome = self._commit_in_turn(encoded)
-        return outcome  # noqa: RET504 - an interrupt before it must find the turn free
+            if self._waiting is encoded:
+                self._waiting = None
+            if encoded.order > self._committed and not self._is_left_to_others(encoded):
+                try:
+                    self._store.acquire(self._options.timeout)
+                    outcome = self._store.commit(encoded.payload, self.format)
+                    self._committed = encoded.order
+                finally:
+                    self._let_others_in()
+        return outcome or Outcome(self.generation, {})
 
-    def _commit_in_turn(self, encoded: Encoded) -> Outcome:
-        if self._waiting is encoded:
-            self._waiting = None
-        if encoded.order <= self._committed:
-            return Outcome(self.generation, {})
-        unchanged = self._store.is_committed(encoded.payload, self.format)
-        if self._options.shared and unchanged:
-            return Outcome(self.generation, {})  # others may have committed since: no conflict
-        try:
-            self._store.acquire(self._options.timeout)
-            outcome = self._store.commit(encoded.payload, self.format)
-            self._committed = encoded.order
-        finally:
-            self._let_others_in()
-        return outcome
+    def _is_left_to_others(self, encoded: Encoded) -> bool:
+        """Tell whether nothing is to be committed, though others may have committed since."""
+        return self._options.shared and self._store.is_committed(encoded.payload, self.format)
 
     def _begin_exclusive(self, timeout: float | None = None) -> None:
         """Commit what another thread has encoded and not committed; then take the store's lock."""

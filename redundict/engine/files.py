@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
@@ -166,28 +166,24 @@ def overwrite_all(files: Sequence[Overwriting]) -> Failures:
     to flush. A file for which no descriptor was left is tried again once the others are closed.
     """
     failures: Failures = {}
+    steps = [(file, file.write) for file in files]
+    steps += [(file, file.sync) for file in reversed(files)]
     try:
-        for file in files:
-            _try(failures, file, file.write)
-        for file in reversed(files):
+        for file, step in steps:
             if file.path not in failures:
-                _try(failures, file, file.sync)
+                try:
+                    step()
+                except OSError as error:
+                    errors.reraise_interrupt(error)
+                    failures[file.path] = error
     finally:
         for file in files:
             file.close()
-    for file in files:
-        if file.path in failures and failures[file.path].errno in EXHAUSTED and len(files) > 1:
-            failures = {path: e for path, e in failures.items() if path != file.path}
-            failures |= overwrite_all([file])
+    again = [f for f in files if f.path in failures and failures[f.path].errno in EXHAUSTED]
+    for file in again if len(files) > 1 else ():
+        del failures[file.path]
+        failures |= overwrite_all([file])
     return failures
-
-
-def _try(failures: Failures, file: Overwriting, step: Callable[[], None]) -> None:
-    try:
-        step()
-    except OSError as error:
-        errors.reraise_interrupt(error)
-        failures[file.path] = error
 
 
 def overwrite(
