@@ -1,4 +1,4 @@
-"""The life of a store around its program: the interpreter's exit, a fork, and the time after close.
+"""The life of a store around its program: exit, fork, the time after close, and readers.
 
 At exit, what is unsaved is saved; what cannot be is raised at the end, and Python prints it. A
 child of fork begins without what belongs to its parent: it neither writes it nor lets go of it.
@@ -15,6 +15,8 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from . import errors
 
+_DUNDERS: Final = ("__setitem__", "__delitem__", "__ior__")
+_CHANGES: Final = (*_DUNDERS, "clear", "pop", "popitem", "setdefault", "update")
 _MACHINERY: Final = {"__new__", "__init__", "__getattribute__", "__hash__", "__sizeof__"}
 
 
@@ -75,7 +77,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_as_child)
 
 
-# --- closed
+# --- closed, and read only
 
 Kind = TypeVar("Kind", bound=type[dict[Any, Any]])
 
@@ -117,3 +119,17 @@ def closed_class(kind: Kind) -> Kind:
 
 def _refuse(self: _Closed, *_: object, **__: object) -> NoReturn:
     raise errors.closed(self.path)
+
+
+@functools.cache
+def read_only_class(kind: Kind) -> Kind:
+    """Return the class of `kind`'s readers: a change of the dict raises `ReadOnlyError`.
+
+    A change of a list or dict inside it cannot be caught.
+    """
+    refused = dict.fromkeys(_CHANGES, _refuse_change)
+    return type(f"ReadOnly{kind.__name__}", (kind,), refused)  # type: ignore[return-value]
+
+
+def _refuse_change(self: _Closed, *_: object, **__: object) -> NoReturn:
+    raise errors.read_only(self.path)

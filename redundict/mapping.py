@@ -19,7 +19,7 @@ import typing
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from . import errors, lifetime, loading, options, recovery
 from .committer import Commit, Committer, Encoded
@@ -93,6 +93,8 @@ class RedunDict(dict[K, V]):
 
     """
 
+    _is_assignable: ClassVar = False  #: Whether a reader may change what it has in memory.
+
     path: str
     flag: Flag
     format: str
@@ -146,6 +148,8 @@ class RedunDict(dict[K, V]):
         self._let_others_in()
         if flag != "r":
             lifetime.register(self)
+        elif not self._is_assignable:
+            self.__class__ = lifetime.read_only_class(type(self))
 
     # --- what a program calls
 

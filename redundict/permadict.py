@@ -39,6 +39,8 @@ class PermaDict(RedunDict[Any, Any]):
 
     """
 
+    _is_assignable = True
+
     def __init__(
         self,
         filename: str | os.PathLike[str],

@@ -16,7 +16,6 @@ import redundict
 
 from . import inside
 
-
 #: The collector closes a file that an interrupt left open, and Python warns of that.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file"),

@@ -101,11 +101,18 @@ def test_a_reader_cannot_commit(store: str) -> None:
     """Flag r refuses what would write, and closing writes nothing."""
     before = slots(store)
     with redundict.open(store, "r") as reader:
-        reader["n"] = 99
-        for write in (reader.sync, reader.rollback, reader.transaction().__enter__):
+        changes = (lambda: reader.update(n=99), lambda: reader.pop("n"), reader.clear)
+        for write in (*changes, reader.sync, reader.rollback, reader.transaction().__enter__):
             with pytest.raises(redundict.ReadOnlyError) as caught:
                 write()
             assert isinstance(caught.value, PermissionError)
+        with pytest.raises(redundict.ReadOnlyError):
+            reader["n"] = 99
+        with pytest.raises(redundict.ReadOnlyError):
+            del reader["n"]
+        assert reader == {"n": 2}
+        assert reader.reload() == 2
+        assert isinstance(reader, redundict.RedunDict)
     assert slots(store) == before
 
 

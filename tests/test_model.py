@@ -142,8 +142,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.path, "r", copies=self.copies, keep=self.keep, history="recent"
         ) as state:
             assert state == self.kept[self.last]
-            state[key] = value
-            for write in (state.sync, state.rollback):
+            changes = (lambda: state.__setitem__(key, value), state.clear)
+            for write in (*changes, state.sync, state.rollback):
                 with pytest.raises(redundict.ReadOnlyError):
                     write()
         assert self.bytes_on_disk() == before
