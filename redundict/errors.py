@@ -587,12 +587,12 @@ def _handlers() -> set[CodeType]:
     return found
 
 
-def warn(message: str) -> None:
-    """Issue a `RedundancyWarning` at the line outside this package that led here."""
+def warn(message: str, kind: type[Warning] = RedundancyWarning) -> None:
+    """Issue a warning at the line outside this package that led here."""
     level, frame = 1, sys._getframe()  # noqa: SLF001 - as warnings itself finds the caller's frame
     while frame.f_back and _is_ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, RedundancyWarning, stacklevel=level)
+    warnings.warn(message, kind, stacklevel=level)
 
 
 def _is_ours(module: str) -> bool:

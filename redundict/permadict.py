@@ -10,6 +10,8 @@ import os
 from typing import Any
 
 from . import errors, lifetime
+from .formats.refusals import OnSubclass, described
+from .formats.resolve import resolve
 from .mapping import RedunDict
 from .options import Flag
 
@@ -20,7 +22,8 @@ class PermaDict(RedunDict[Any, Any]):
     As in the recipe: what follows the format goes into the dict, over what was loaded. Flag ``r``
     starts empty where there is no file, and its `sync` does nothing. `close` is a `sync` after
     which the dict can still be used; what is changed then is saved by the next `sync`, or at the
-    interpreter's exit. A plain file that the recipe left at `filename` is read (pickle only with
+    interpreter's exit. A value of a subclass (`OrderedDict`, `IntEnum`) is stored as the plain value
+    that it is equal to, with a warning once for each place. A plain file that the recipe left at `filename` is read (pickle only with
     ``format='pickle'``) and stays as it is. What is saved goes to ``filename.a0`` and so on.
 
     Unlike the recipe: a second writer gets `LockedError`, a file that cannot be read is an error
@@ -50,8 +53,9 @@ class PermaDict(RedunDict[Any, Any]):
         *args: Any,
         **kwds: Any,
     ) -> None:
-        super().__init__(filename, flag, mode, format=format)
-        self.filename = filename
+        subclasses: dict[str, str] = {}  # by item: what is not told yet, then ""
+        super().__init__(filename, flag, mode, format=resolve(format, _noting(subclasses)))
+        self._subclasses, self.filename = subclasses, filename
         try:
             self.update(*args, **kwds)
         except BaseException:
@@ -65,16 +69,25 @@ class PermaDict(RedunDict[Any, Any]):
             return self.generation
         was_held = self._store.is_held()
         try:
-            return super().sync()
+            generation = super().sync()
         except BaseException:
             if not was_held:  # it was closed, and stays so
                 self._release()
             raise
+        self._warn_of_subclasses()
+        return generation
 
     def close(self) -> None:
         """Commit the state and let others write; the dict can still be used."""
         self.sync()
         self._release()
+
+    def _warn_of_subclasses(self) -> None:
+        """Warn once for each place where a plain value was stored. Memory and store agree now."""
+        for item, told in self._subclasses.items():
+            if told:
+                self._subclasses[item] = ""
+                errors.warn(f"{self.path}: {item}: {told}", UserWarning)
 
     def _is_saved(self) -> bool:
         """Tell whether the dict was closed and has not changed since."""
@@ -99,3 +112,12 @@ class PermaDict(RedunDict[Any, Any]):
             if self.flag != "r":
                 raise
             return {}
+
+
+def _noting(subclasses: dict[str, str]) -> OnSubclass:
+    """Return what notes each item of a subclass; it must not keep the dict alive."""
+
+    def note(item: str, value: object) -> None:
+        subclasses.setdefault(item, f"{described(value)} is stored as its plain value")
+
+    return note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import inspect
 import os
 import pickle
@@ -343,3 +344,15 @@ def test_what_was_settled_before_close_is_settled_again_after_it(
     mine.sync()
     mine.close()
     assert written[:2] == [4096, 4096]
+
+
+def test_a_subclass_is_stored_as_its_plain_value_with_one_warning_for_each_place(path: str) -> None:
+    """An application of the recipe goes on working, and its author is told."""
+    with PermaDict(path) as state:
+        state["ordered"] = collections.OrderedDict(a=1)
+        with pytest.warns(UserWarning, match=r"state\['ordered'\].*is stored as its plain value"):
+            state.sync()
+        state["n"] = 1
+        state.sync()
+    assert redundict.load(path) == {"ordered": {"a": 1}, "n": 1}
+    assert type(redundict.load(path)["ordered"]) is dict

@@ -63,7 +63,7 @@ def resolve(format: object, on_subclass: OnSubclass | None = None) -> Format:
 
     Args:
         format: "json", "csv" or "pickle", the module `json` or `pickle`, or any object with
-            ``dumps`` and ``loads``, or with ``dump`` and ``load``.
+            ``dumps`` and ``loads``, or with ``dump`` and ``load``. A format stays what it is.
         on_subclass: What happens to an item of a subclass, such as `OrderedDict` or `IntEnum`, if
             the format can only give the plain value back. None refuses it. Otherwise the plain
             value is stored if it is equal, and each `encode` calls this with the item's path and
@@ -81,6 +81,8 @@ def resolve(format: object, on_subclass: OnSubclass | None = None) -> Format:
     b'{"a":[1,null]}'
 
     """
+    if isinstance(format, JsonFormat | CsvFormat | PickleFormat | CustomFormat):
+        return format
     name = format
     if isinstance(format, ModuleType) and format.__name__ in (JsonFormat.name, PickleFormat.name):
         name = format.__name__
