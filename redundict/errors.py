@@ -63,6 +63,8 @@ class RedundictError(Exception):
     """
 
     REASON: ClassVar[str] = "failed"  #: The token of an error that is made without one.
+    SAFE: ClassVar[str | None] = None  #: What is safe, if the error does not say it.
+    ACTION: ClassVar[str | None] = None  #: What to do next, if the error does not say it.
 
     def __init__(
         self,
@@ -82,8 +84,8 @@ class RedundictError(Exception):
         self.path = path
         self.slot = slot
         self.generation = generation
-        self.safe = safe
-        self.action = action
+        self.safe = safe or self.SAFE
+        self.action = action or self.ACTION
         for name, value in details.items():
             setattr(self, name, value)
 
@@ -110,12 +112,14 @@ class NotFoundError(RedundictError, FileNotFoundError, LookupError):
     """The store, or the generation that was asked for, does not exist."""
 
     REASON = "no-store"
+    SAFE = UNTOUCHED
 
 
 class StorageError(RedundictError, OSError):
     """The operating system refused to read or to write; `errno` says why."""
 
     REASON = "storage"
+    SAFE = UNTOUCHED
 
     def __init__(self, what: str, *, errno: int | None = None, **facts: Any) -> None:
         super().__init__(what, **facts)
@@ -126,6 +130,7 @@ class AccessError(StorageError, PermissionError):
     """The permissions do not allow a look at a slot that may hold the newest generation."""
 
     REASON = "denied"
+    SAFE = NOT_EMPTY
 
 
 class CommitError(StorageError):
@@ -142,6 +147,8 @@ class LockedError(RedundictError, TimeoutError):
     """A writer has the store open. `pid`, `host` and `since` name it, if it left a note."""
 
     REASON = "locked"
+    SAFE = UNTOUCHED
+    ACTION = "close that program, wait for it with timeout=, or open with flag 'r' to read"
     pid: int | None
     host: str | None
     since: str | None
@@ -151,18 +158,26 @@ class ConflictError(RedundictError, RuntimeError):
     """Another writer has committed to the store; nothing was overwritten."""
 
     REASON = "conflict"
+    SAFE = "nothing was overwritten"
+    ACTION = "reload() to take the other writer's state, and make the change again"
 
 
 class DivergedError(ConflictError):
     """Two copies hold different content under one generation number; nothing was overwritten."""
 
     REASON = "diverged"
+    SAFE = "both are as they were; nothing was overwritten"
 
 
 class LostError(RedundictError, ValueError):
     """Slots exist and none verifies; `slots` maps each slot's path to its fault in words."""
 
     REASON = "lost"
+    SAFE = "nothing was overwritten; every slot is as it was found"
+    ACTION = (
+        "restore a slot from a backup. Only to start anew: open it with flag 'n', which puts these "
+        "slots aside"
+    )
     slots: dict[str, str]
 
 
@@ -170,12 +185,15 @@ class NewerVersionError(RedundictError, ValueError):
     """A newer redundict wrote a slot; this version neither reads nor overwrites it."""
 
     REASON = "newer-version"
+    SAFE = UNTOUCHED
+    ACTION = "pip install --upgrade redundict"
 
 
 class FormatError(RedundictError, ValueError):
     """The payload is not in the format that was asked for."""
 
     REASON = "format"
+    SAFE = UNTOUCHED
 
 
 class UnstorableError(FormatError, TypeError):
@@ -189,12 +207,15 @@ class ReadOnlyError(RedundictError, PermissionError):
     """The store was opened with flag 'r' and cannot be written."""
 
     REASON = "read-only"
+    SAFE = UNTOUCHED
+    ACTION = "open it with flag 'w' to write"
 
 
 class ClosedError(RedundictError, ValueError):
     """The store is closed."""
 
     REASON = "closed"
+    ACTION = "open it again"
 
 
 class TransactionError(RedundictError, RuntimeError):
@@ -206,6 +227,8 @@ class TransactionError(RedundictError, RuntimeError):
     """
 
     REASON = "inside"
+    SAFE = UNTOUCHED
+    ACTION = "call it again later"
 
 
 class RedundancyWarning(UserWarning):
@@ -217,115 +240,67 @@ class RedundancyWarning(UserWarning):
 
 def no_store(path: str, *, what: str | None = None, action: str | None = None) -> NotFoundError:
     """Return the error for a path at which no slot exists."""
-    return NotFoundError(
-        what or "there is no store here",
-        path=path,
-        safe=UNTOUCHED,
-        action=action
-        or "look at the path; a store is named without the .a0 of its slots, and the folders of "
-        "its copies are given with --copies",
-    )
+    look = "look at the path; a store is named without the .a0 of its slots, and the folders of "
+    look += "its copies are given with --copies"
+    return NotFoundError(what or "there is no store here", path=path, action=action or look)
 
 
 def no_generation(path: str, what: str, generation: int, log: str) -> NotFoundError:
     """Return the error for a generation that does not exist; `log` is the command to run."""
-    return NotFoundError(
-        what, reason="no-generation", path=path, generation=generation, safe=UNTOUCHED, action=log
-    )
+    reason = "no-generation"
+    return NotFoundError(what, reason=reason, path=path, generation=generation, action=log)
 
 
 def no_folder(path: str, folder: str) -> NotFoundError:
     """Return the error for a copy's folder that is absent: its disk may not be mounted."""
-    return NotFoundError(
-        f"no copy has a slot, and the folder {folder} does not exist",
-        reason="no-folder",
-        path=path,
-        safe=NOT_EMPTY,
-        action=f"mount or make {folder}, then try again",
-    )
+    what = f"no copy has a slot, and the folder {folder} does not exist"
+    action = f"mount or make {folder}, then try again"
+    return NotFoundError(what, reason="no-folder", path=path, safe=NOT_EMPTY, action=action)
 
 
 def lost(path: str, reasons: Mapping[str, str]) -> LostError:
     """Return the error for a store in which no slot verifies; `reasons` are by slot path."""
-    return LostError(
-        f"no slot verifies ({_listed(reasons)})",
-        path=path,
-        safe="nothing was overwritten; every slot is as it was found",
-        action="restore a slot from a backup. Only to start anew: open it with flag 'n', which "
-        "puts these slots aside",
-        slots=dict(reasons),
-    )
+    return LostError(f"no slot verifies ({_listed(reasons)})", path=path, slots=dict(reasons))
 
 
 def newer_version(path: str) -> NewerVersionError:
     """Return the error for a slot that a newer redundict wrote."""
     name = os.path.basename(path)
-    return NewerVersionError(
-        f"{name} was written by a newer redundict",
-        path=path,
-        slot=name,
-        safe=UNTOUCHED,
-        action="pip install --upgrade redundict",
-    )
+    return NewerVersionError(f"{name} was written by a newer redundict", path=path, slot=name)
 
 
 def denied(path: str, slot_path: str, why: str) -> AccessError:
     """Return the error for a slot that may hold the newest generation and cannot be looked at."""
     name = os.path.basename(slot_path)
-    return AccessError(
-        f"{name} {why}",
-        path=path,
-        slot=name,
-        safe=NOT_EMPTY,
-        action=f"make {slot_path} readable, then try again",
-    )
+    action = f"make {slot_path} readable, then try again"
+    return AccessError(f"{name} {why}", path=path, slot=name, action=action)
 
 
 def exhausted(error: OSError, path: str) -> RedundictError:
     """Return the error for a process that has no descriptor or memory left to open a slot."""
     name = os.path.basename(path)
-    return refused(
-        error,
-        f"{name} cannot be opened",
-        path=path,
-        slot=name,
-        action="close files that this program holds open, then try again",
-    )
+    action = "close files that this program holds open, then try again"
+    return refused(error, f"{name} cannot be opened", path=path, slot=name, action=action)
 
 
 def unlisted(error: OSError, path: str, hidden: str) -> RedundictError:
     """Return the error for a folder that cannot be listed; `hidden` may be in it."""
-    return refused(
-        error,
-        f"the folder cannot be listed, so that a {hidden} may be overlooked",
-        path=path,
-        action="make the folder readable, then try again",
-    )
+    doing = f"the folder cannot be listed, so that a {hidden} may be overlooked"
+    return refused(error, doing, path=path, action="make the folder readable, then try again")
 
 
 def wrong_format(path: str, stored: str, wanted: str | None = None, **facts: Any) -> FormatError:
     """Return the error for a payload of another format than the one that was asked for."""
     instead = f", not as {wanted}" if wanted else ""
-    return FormatError(
-        f"it is stored as {stored}{instead}",
-        path=path,
-        **{
-            "safe": "nothing was changed, and nothing was decoded",
-            "action": f"pass format={stored!r}, if you trust its writer",
-            **facts,
-        },
-    )
+    facts.setdefault("safe", "nothing was changed, and nothing was decoded")
+    facts.setdefault("action", f"pass format={stored!r}, if you trust its writer")
+    return FormatError(f"it is stored as {stored}{instead}", path=path, **facts)
 
 
 def plain_file_refused(error: OSError, path: str) -> RedundictError:
     """Return the error for the recipe's plain file, if it cannot be read."""
-    return refused(
-        error,
-        "the plain file there cannot be read",
-        path=path,
-        safe=NOT_EMPTY,
-        action="make it readable, or move it away",
-    )
+    doing, action = "the plain file there cannot be read", "make it readable, or move it away"
+    return refused(error, doing, path=path, safe=NOT_EMPTY, action=action)
 
 
 # --- the sentences: the lock and other writers
@@ -334,65 +309,36 @@ def plain_file_refused(error: OSError, path: str) -> RedundictError:
 def locked(path: str, note: Mapping[str, str]) -> LockedError:
     """Return the error for a store that a writer has open; `note` is what the lock file says."""
     pid = int(note["pid"]) if note.get("pid", "").isdecimal() else None
-    holder = f"by process {pid} on {note.get('host')} since {note.get('since')}"
-    return LockedError(
-        f"the store is open for writing {holder if pid else 'already'}",
-        path=path,
-        safe=UNTOUCHED,
-        action="close that program, wait for it with timeout=, or open with flag 'r' to read",
-        pid=pid,
-        host=note.get("host"),
-        since=note.get("since"),
-    )
+    host, since = note.get("host"), note.get("since")
+    holder = f"by process {pid} on {host} since {since}" if pid else "already"
+    what = f"the store is open for writing {holder}"
+    return LockedError(what, path=path, pid=pid, host=host, since=since)
 
 
 def opened_twice(path: str) -> LockedError:
     """Return the error for an open store of which `__init__` is called again."""
-    return LockedError(
-        "this very object has the store open already",
-        reason="open-already",
-        path=path,
-        safe=UNTOUCHED,
-        action="call redundict.open() to make another object, once this one is closed",
-        pid=os.getpid(),
-        host=None,
-        since=None,
-    )
+    what = "this very object has the store open already"
+    action = "call redundict.open() to make another object, once this one is closed"
+    facts: dict[str, Any] = {"pid": os.getpid(), "host": None, "since": None}
+    return LockedError(what, reason="open-already", path=path, action=action, **facts)
 
 
 def lock_refused(error: OSError, lock_path: str, path: str) -> RedundictError:
     """Return the error for a lock file that cannot be made or locked."""
-    return refused(
-        error,
-        f"the lock file {lock_path} cannot be taken",
-        path=path,
-        action="look at the folder's permissions and free space, or open with flag 'r'",
-    )
+    action = "look at the folder's permissions and free space, or open with flag 'r'"
+    return refused(error, f"the lock file {lock_path} cannot be taken", path=path, action=action)
 
 
 def conflict(path: str, slot: str, generation: int) -> ConflictError:
     """Return the error for a generation that this process has not seen."""
-    return ConflictError(
-        f"{slot} holds generation {generation}, which this process has not seen: another writer "
-        "was here",
-        path=path,
-        slot=slot,
-        generation=generation,
-        safe="nothing was overwritten",
-        action="reload() to take the other writer's state, and make the change again",
-    )
+    what = f"{slot} holds generation {generation}, which this process has not seen: another writer "
+    return ConflictError(what + "was here", path=path, slot=slot, generation=generation)
 
 
 def diverged(path: str, one: str, other: str, generation: int, repair: str) -> DivergedError:
     """Return the error for two slots with one number and different content."""
-    return DivergedError(
-        f"{one} and {other} hold different content as generation {generation}",
-        path=path,
-        slot=other,
-        generation=generation,
-        safe="both are as they were; nothing was overwritten",
-        action=repair,
-    )
+    what = f"{one} and {other} hold different content as generation {generation}"
+    return DivergedError(what, path=path, slot=other, generation=generation, action=repair)
 
 
 # --- the sentences: committing
@@ -416,45 +362,30 @@ def not_written(
 
 def not_in_every_copy(path: str, generation: int, failures: Mapping[str, OSError]) -> str:
     """Return the warning for a generation that is durable, but not in every copy."""
-    reasons = {slot: why(error) for slot, error in failures.items()}
-    return (
-        f"{path}: generation {generation} is durable, but not in every copy ({_listed(reasons)}). "
-        "The next sync() tries again."
-    )
+    listed = _listed({slot: why(error) for slot, error in failures.items()})
+    what = f"{path}: generation {generation} is durable, but not in every copy ({listed})."
+    return f"{what} The next sync() tries again."
 
 
 def numbers_used_up(path: str, generation: int) -> StorageError:
     """Return the error for a store that has no greater number to give."""
-    return StorageError(
-        f"the numbers are used up: a slot holds generation {generation}",
-        path=path,
-        safe=UNTOUCHED,
-        action="copy the state into a new store",
-    )
+    what = f"the numbers are used up: a slot holds generation {generation}"
+    return StorageError(what, path=path, action="copy the state into a new store")
 
 
 def busy(path: str) -> TransactionError:
     """Return the error for a call that interrupts a commit in its own thread."""
-    return TransactionError(
-        "it is in the middle of a commit, which a signal handler or a method of a value in it "
-        "interrupted",
-        reason="busy",
-        path=path,
-        safe=UNTOUCHED,
-        action="call it after the interrupted commit has returned",
-    )
+    what = "it is in the middle of a commit, which a signal handler or a method of a value in it "
+    action = "call it after the interrupted commit has returned"
+    return TransactionError(what + "interrupted", reason="busy", path=path, action=action)
 
 
 def forked(path: str) -> TransactionError:
     """Return the error for a child of the process that opened the store."""
-    return TransactionError(
-        "this process is a fork of the process that has the store open for writing",
-        reason="forked",
-        path=path,
-        safe="nothing was changed; the parent goes on",
-        action="open the store in this process, once the parent has closed it, or fork before it "
-        "is opened",
-    )
+    what = "this process is a fork of the process that has the store open for writing"
+    safe = "nothing was changed; the parent goes on"
+    action = "open the store in this process, once the parent has closed it, or fork before it is "
+    return TransactionError(what, reason="forked", path=path, safe=safe, action=action + "opened")
 
 
 # --- the sentences: the dict
@@ -462,60 +393,41 @@ def forked(path: str) -> TransactionError:
 
 def read_only(path: str) -> ReadOnlyError:
     """Return the error for a change to a store that was opened with flag 'r'."""
-    return ReadOnlyError(
-        "it was opened with flag 'r'",
-        path=path,
-        safe=UNTOUCHED,
-        action="open it with flag 'w' to write",
-    )
+    return ReadOnlyError("it was opened with flag 'r'", path=path)
 
 
 def closed(path: str) -> ClosedError:
     """Return the error for a store that is used after `close`."""
-    return ClosedError("the store is closed", path=path, action="open it again")
+    return ClosedError("the store is closed", path=path)
 
 
 def inside_transaction(path: str) -> TransactionError:
     """Return the error for a commit in the middle of a transaction."""
-    return TransactionError(
-        "a transaction is going on, in this very thread, which commits at its end",
-        path=path,
-        safe="nothing was committed",
-        action="call it after the transaction",
-    )
+    what = "a transaction is going on, in this very thread, which commits at its end"
+    safe, action = "nothing was committed", "call it after the transaction"
+    return TransactionError(what, path=path, safe=safe, action=action)
 
 
 def other_task(path: str) -> TransactionError:
     """Return the error for a task that begins a transaction while another task has one."""
-    return TransactionError(
-        "another task of this thread has a transaction going on",
-        reason="other-task",
-        path=path,
-        safe=UNTOUCHED,
-        action="write `async with`, which waits for the end of the other transaction",
-    )
+    what = "another task of this thread has a transaction going on"
+    action = "write `async with`, which waits for the end of the other transaction"
+    return TransactionError(what, reason="other-task", path=path, action=action)
 
 
 def failed_inside(path: str, generation: int) -> TransactionError:
     """Return the error for a transaction of which a part failed."""
-    return TransactionError(
-        "a transaction inside this one failed, so nothing of it is committed",
-        reason="failed-inside",
-        path=path,
-        safe=f"generation {generation} stands, and memory is as it was committed",
-        action="make the changes again",
-    )
+    what = "a transaction inside this one failed, so nothing of it is committed"
+    safe = f"generation {generation} stands, and memory is as it was committed"
+    action = "make the changes again"
+    return TransactionError(what, reason="failed-inside", path=path, safe=safe, action=action)
 
 
 def lock_held_at_exit(path: str) -> TransactionError:
     """Return the error for a store that a thread holds while the interpreter exits."""
-    return TransactionError(
-        "it is not saved: a thread holds its lock, and may be changing it",
-        reason="held",
-        path=path,
-        safe="the last commit stands",
-        action="end the thread before the program ends",
-    )
+    what = "it is not saved: a thread holds its lock, and may be changing it"
+    safe, action = "the last commit stands", "end the thread before the program ends"
+    return TransactionError(what, reason="held", path=path, safe=safe, action=action)
 
 
 # --- turning what the system says into an error
@@ -614,13 +526,8 @@ def plain_file(path: str, import_it: str) -> NotFoundError:
 
 def unreadable(error: Exception, path: str) -> StorageError:
     """Return the error for a file that cannot be read; a missing file is not a missing store."""
-    return StorageError(
-        f"it cannot be read: {why(error)}",
-        errno=getattr(error, "errno", None),
-        path=path,
-        safe=UNTOUCHED,
-        action="look at the path and at its permissions",
-    )
+    what, action = f"it cannot be read: {why(error)}", "look at the path and at its permissions"
+    return StorageError(what, errno=getattr(error, "errno", None), path=path, action=action)
 
 
 def extra_missing(command: str, module: str, install: str) -> RedundictError:
@@ -646,13 +553,8 @@ def export_refused(path: str, file: str, reason: str) -> StorageError:
 
 def export_failed(error: Exception, path: str, file: str) -> RedundictError:
     """Return the error for a file to which a payload could not be exported."""
-    return refused(
-        error,
-        f"{file} cannot be written",
-        path=path,
-        safe="the file is as it was",
-        action="look at the folder's permissions and free space",
-    )
+    safe, action = "the file is as it was", "look at the folder's permissions and free space"
+    return refused(error, f"{file} cannot be written", path=path, safe=safe, action=action)
 
 
 def generation_gone(path: str, generation: int) -> NotFoundError:
@@ -668,7 +570,7 @@ NAME_THE_KIND: Final = "name what it is with --kind"
 
 def not_importable(file: str, what: str) -> FormatError:
     """Return the error for a file that is not what it was taken for."""
-    return FormatError(what, path=file, safe=UNTOUCHED, action=NAME_THE_KIND)
+    return FormatError(what, path=file, action=NAME_THE_KIND)
 
 
 def imported_as(path: str, stored: str, wanted: str) -> FormatError:
@@ -679,43 +581,26 @@ def imported_as(path: str, stored: str, wanted: str) -> FormatError:
 
 def pickle_refused(file: str, kind: str) -> FormatError:
     """Return the error for a file that is known to hold pickles, which were not allowed."""
-    return FormatError(
-        f"{kind} holds pickles, and loading a pickle runs the code in it",
-        reason="pickle",
-        path=file,
-        safe="nothing was loaded",
-        action="add --allow-pickle, if you trust its writer",
-    )
+    what = f"{kind} holds pickles, and loading a pickle runs the code in it"
+    safe, action = "nothing was loaded", "add --allow-pickle, if you trust its writer"
+    return FormatError(what, reason="pickle", path=file, safe=safe, action=action)
 
 
 def not_text(file: str, item: str) -> FormatError:
     """Return the error for an item of a dbm that is not text."""
-    return FormatError(
-        f"{item} is not text. A shelf has pickles as its values",
-        path=file,
-        safe="nothing was loaded",
-        action="if it is a shelf, add --allow-pickle",
-    )
+    what = f"{item} is not text. A shelf has pickles as its values"
+    action = "if it is a shelf, add --allow-pickle"
+    return FormatError(what, path=file, safe="nothing was loaded", action=action)
 
 
 def table_unclear(file: str, wanted: str | None, tables: list[str]) -> FormatError:
     """Return the error for a database in which the table to import is not clear."""
     what = f"it has no table {wanted!r}" if wanted else "it has not exactly one table"
-    return FormatError(
-        f"{what}; its tables are {tables}",
-        reason="table",
-        path=file,
-        safe=UNTOUCHED,
-        action="name a table with --table",
-    )
+    what = f"{what}; its tables are {tables}"
+    return FormatError(what, reason="table", path=file, action="name a table with --table")
 
 
 def written_meanwhile(file: str) -> StorageError:
     """Return the error for a database that changed each time it was copied."""
-    return StorageError(
-        "it is being written to",
-        reason="written-meanwhile",
-        path=file,
-        safe=UNTOUCHED,
-        action="stop the program that has it open, then try again",
-    )
+    reason, action = "written-meanwhile", "stop the program that has it open, then try again"
+    return StorageError("it is being written to", reason=reason, path=file, action=action)

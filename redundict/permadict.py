@@ -21,10 +21,12 @@ class PermaDict(RedunDict[Any, Any]):
 
     As in the recipe: what follows the format goes into the dict, over what was loaded. Flag ``r``
     starts empty where there is no file, and its `sync` does nothing. `close` is a `sync` after
-    which the dict can still be used; what is changed then is saved by the next `sync`, or at the
-    interpreter's exit. A value of a subclass (`OrderedDict`, `IntEnum`) is stored as the plain value
-    that it is equal to, with a warning once for each place. A plain file that the recipe left at `filename` is read (pickle only with
+    which the dict can still be used. Changes after `close` are saved by the next `sync`, or at the
+    interpreter's exit. A plain file that the recipe left at `filename` is read (pickle only with
     ``format='pickle'``) and stays as it is. What is saved goes to ``filename.a0`` and so on.
+
+    A value of a subclass (`OrderedDict`, `IntEnum`) is stored as the plain value that it is equal
+    to, with a warning once for each place.
 
     Unlike the recipe: a second writer gets `LockedError`, a file that cannot be read is an error
     and not an empty dict, and a value that JSON or CSV would bring back changed is refused.
