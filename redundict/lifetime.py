@@ -2,7 +2,7 @@
 
 At exit, what is unsaved is saved; what cannot be is raised at the end, and Python prints it. A
 child of fork begins without what belongs to its parent: it neither writes it nor lets go of it.
-Keeps no store alive, and knows of a dict only the few methods of `_Open`.
+Keeps no store alive, and knows of a dict only what `Mortal` names.
 """
 
 from __future__ import annotations
@@ -10,45 +10,93 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import warnings
 import weakref
-from typing import Any, Final, NoReturn, Protocol, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from . import errors
+from .stored import Stored
 
 _DUNDERS: Final = ("__setitem__", "__delitem__", "__ior__")
 _CHANGES: Final = (*_DUNDERS, "clear", "pop", "popitem", "setdefault", "update")
+_AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.
 _MACHINERY: Final = {"__new__", "__init__", "__getattribute__", "__hash__", "__sizeof__"}
 
 
-class _Open(Protocol):
-    """What is asked of a store that is open."""
+class Mortal:
+    """What a dict does when its program ends, forks, or no longer refers to it."""
+
+    path: str
+    lock: Any
+    _store: Stored
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation last loaded or committed; 0 before the first."""
+        return self._store.generation
+
+    def __del__(self) -> None:
+        if is_registered(self):
+            self._close_abandoned()
+
+    def _close_abandoned(self) -> None:
+        """Close what nobody refers to any more; say so if something in it was not saved."""
+        before = self.generation
+        try:
+            self._close_at_last()
+        finally:
+            unregister(self)  # a new object may get the same id
+        if self.generation != before:
+            text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
+            warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
 
     def _save_at_exit(self) -> None:
-        """Save what is unsaved."""
+        """Save what is unsaved; whoever runs after this may still go on."""
+        if not self.lock.acquire(timeout=_AT_EXIT):
+            raise errors.lock_held_at_exit(self.path)
+        try:
+            self.sync()
+            self._store.release()
+        finally:
+            self.lock.release()
 
     def _begin_as_child(self) -> None:
         """Begin without what belongs to the parent process."""
+        self._begin_alone()
+        self._store.begin_as_child()
+
+    def sync(self) -> int:
+        """Save what is unsaved."""
+        raise NotImplementedError
+
+    def _begin_alone(self) -> None:
+        """Begin without threads and with nothing under way."""
+        raise NotImplementedError
+
+    def _close_at_last(self) -> None:
+        """Save what is unsaved and let go of the store, whatever happens."""
+        raise NotImplementedError
 
 
-_open: dict[int, weakref.ref[_Open]] = {}
+_open: dict[int, weakref.ref[Mortal]] = {}
 
 
-def register(state: _Open) -> None:
+def register(state: Mortal) -> None:
     """Note that a store was opened for writing, and is to be saved at exit."""
     _open[id(state)] = weakref.ref(state)
 
 
-def unregister(state: _Open) -> None:
+def unregister(state: Mortal) -> None:
     """Note that nothing of a store is left to be saved."""
     _open.pop(id(state), None)
 
 
-def is_registered(state: _Open) -> bool:
+def is_registered(state: Mortal) -> bool:
     """Tell whether a store is to be saved at exit."""
     return id(state) in _open
 
 
-def _registered() -> list[_Open]:
+def _registered() -> list[Mortal]:
     # An empty dict is false, so the test is for None.
     return [state for reference in list(_open.values()) if (state := reference()) is not None]
 

@@ -14,12 +14,9 @@ to. Commits come in the order in which their states were encoded.
 from __future__ import annotations
 
 import threading
-import time
-import typing
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from . import errors, lifetime, loading, options, recovery
 from .committer import Commit, Committer, Encoded
@@ -29,25 +26,15 @@ from .engine.newest import Loaded
 from .engine.slots import Generation
 from .engine.store import Outcome, Store
 from .events import Event, Events
-from .options import Flag, Path
+from .options import Flag, K, Path, V
 from .report import Recovery, not_found, recovery_of
 from .stored import Stored
-from .transactions import Transaction, Transactions
+from .transactions import Transaction, Transactions, modify
 
-if typing.TYPE_CHECKING:  # type checkers know it; it need not be installed
-    from typing_extensions import TypeVar as DefaultingTypeVar
-
-    K = DefaultingTypeVar("K", default=Any)
-    V = DefaultingTypeVar("V", default=Any)
-else:
-    K, V = TypeVar("K"), TypeVar("V")
 Result = TypeVar("Result")
 
-_AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.
-_PAUSE: Final = 0.01  #: Seconds before `modify` tries again after a conflict.
 
-
-class RedunDict(dict[K, V]):
+class RedunDict(lifetime.Mortal, dict[K, V]):
     """A dict of which every `sync` is a durable, checksummed, numbered generation.
 
     What is unsaved when the interpreter exits is saved. A store that nobody refers to any more is
@@ -152,11 +139,6 @@ class RedunDict(dict[K, V]):
             self.__class__ = lifetime.read_only_class(type(self))
 
     # --- what a program calls
-
-    @property
-    def generation(self) -> int:
-        """The number of the generation last loaded or committed; 0 before the first."""
-        return self._store.generation
 
     def sync(self) -> int:
         """Commit the state; return its generation once that is durable.
@@ -263,21 +245,7 @@ class RedunDict(dict[K, V]):
             LockedError, ConflictError: If it did not succeed in time.
 
         """
-        timeout = self._options.timeout if timeout is None else timeout
-        deadline = time.monotonic() + timeout
-        self._refuse_unready()
-        self._commit_waiting()
-        while True:
-            try:
-                result, outcome = self._modify_once(function, max(deadline - time.monotonic(), 0))
-            except _TryAgainError as again:
-                if time.monotonic() + _PAUSE > deadline:
-                    raise again.cause from None
-                time.sleep(_PAUSE)
-                continue
-            self._tell_recovery()
-            self._tell(outcome)
-            return result
+        return modify(self, function, self._options.timeout if timeout is None else timeout)
 
     def generations(self) -> list[Generation]:
         """Return the generations that load, newest first, from a full verification."""
@@ -332,6 +300,9 @@ class RedunDict(dict[K, V]):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close_at_last()
+
+    def _close_at_last(self) -> None:
         try:
             self.close()
         except BaseException:
@@ -341,10 +312,6 @@ class RedunDict(dict[K, V]):
     def __reduce_ex__(self, _: object) -> tuple[Any, ...]:
         # A copy or a pickle is a plain dict: there is one writer to a store.
         return dict, (dict(self),)
-
-    def __del__(self) -> None:
-        if lifetime.is_registered(self):
-            self._close_abandoned()
 
     # --- memory to store
 
@@ -403,31 +370,6 @@ class RedunDict(dict[K, V]):
         if self._options.shared and not self._transactions.is_open:
             self._store.release()
 
-    def _modify_once(
-        self, function: Callable[[Self], Result], timeout: float
-    ) -> tuple[Result, Outcome]:
-        with self.lock, self._turn:
-            self._begin_exclusive(timeout)
-            self._transactions.begin()
-            done, before = False, None
-            try:
-                self._load()
-                before = self._store.digest
-                result = function(self)
-                self._transactions.refuse_failed(self.generation)
-                encoded = self._encode_now()
-                try:
-                    outcome = self._commit(encoded)
-                except errors.ConflictError as conflict:
-                    raise _TryAgainError(conflict) from conflict
-                done = True
-            finally:
-                self._transactions.end(failed=not done)
-                if not done and self._store.digest == before:
-                    self._replace(self._state_of(self._store.read()))
-                self._let_others_in()
-            return result, outcome
-
     # --- store to memory
 
     def _open(self) -> None:
@@ -437,7 +379,7 @@ class RedunDict(dict[K, V]):
             put_aside = recovery.put_lost_aside(self._options.layout)
             self._store.heal(self._store.read())
             self._store.forget_content()
-            self._replace(self._with_defaults({}))
+            self._replace(options.filled_in({}, self._options.defaults))
         else:
             self._load()
         self.recovery = put_aside or self.recovery
@@ -465,9 +407,9 @@ class RedunDict(dict[K, V]):
 
     def _state_of(self, found: Loaded) -> dict[Any, Any]:
         chosen = self._options
-        if found.is_empty:
-            return self._with_defaults(self._starting_state())
-        return self._with_defaults(loading.decoded(found, chosen.format))
+        is_new = found.is_empty
+        state = self._starting_state() if is_new else loading.decoded(found, chosen.format)
+        return options.filled_in(state, chosen.defaults)
 
     def _starting_state(self) -> dict[Any, Any]:
         """Return what a store without a slot starts with: a plain file's content, or nothing."""
@@ -475,10 +417,6 @@ class RedunDict(dict[K, V]):
         if state is None and self.flag != "c":
             raise not_found(self.path)
         return state or {}
-
-    def _with_defaults(self, state: dict[Any, Any]) -> dict[Any, Any]:
-        options.fill_in(state, self._options.defaults)
-        return state
 
     def _replace(self, state: dict[Any, Any]) -> None:
         """Replace memory. If an interrupt comes in between, the next call does it again."""
@@ -495,23 +433,6 @@ class RedunDict(dict[K, V]):
         if before is None or before != self._store.digest:
             self._replace(state)
         self._incoming = None
-
-    # --- transactions
-
-    def _commit_before(self) -> tuple[str, bytes]:
-        """Commit what came before a transaction; return its digest and its payload."""
-        encoded = self._encode_now()
-        with self._turn:  # a store that is shared is held until the end
-            self._store.acquire(self._options.timeout)
-        outcome = self._commit(encoded)
-        before = self._store.digest, encoded.payload
-        self._tell(outcome)
-        return before
-
-    def _undo_to(self, digest: str, payload: bytes) -> None:
-        """Take memory back to a payload, unless something was committed since."""
-        if self._store.digest == digest:
-            self._replace(self._with_defaults(self._options.format.decode(payload)))
 
     # --- what may not be done now
 
@@ -572,38 +493,5 @@ class RedunDict(dict[K, V]):
         with self._turn:
             self._store.release()
 
-    def _close_abandoned(self) -> None:
-        """Close what nobody refers to any more; say so if something in it was not saved."""
-        before = self.generation
-        try:
-            RedunDict.__exit__(self)
-        finally:
-            lifetime.unregister(self)  # a new object may get the same id
-        if self.generation != before:
-            text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
-            warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
-
-    def _save_at_exit(self) -> None:
-        """Save what is unsaved; whoever runs after this may still go on."""
-        if not self.lock.acquire(timeout=_AT_EXIT):
-            raise errors.lock_held_at_exit(self.path)
-        try:
-            self.sync()
-            self._store.release()
-        finally:
-            self.lock.release()
-
-    def _begin_as_child(self) -> None:
-        self._begin_alone()
-        self._store.begin_as_child()
-
 
 open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.
-
-
-class _TryAgainError(Exception):
-    """Another process committed while `modify` was at work."""
-
-    def __init__(self, cause: errors.ConflictError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 from .engine.history import MIN_THINNED, RECENT, THINNED, History
 from .engine.layout import Copies, Layout
@@ -14,6 +14,13 @@ from .formats.resolve import Format, resolve
 
 Flag = Literal["r", "w", "c", "n"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+if TYPE_CHECKING:  # type checkers know it; it need not be installed
+    from typing_extensions import TypeVar as DefaultingTypeVar
+
+    K = DefaultingTypeVar("K", default=Any)
+    V = DefaultingTypeVar("V", default=Any)
+else:
+    K, V = TypeVar("K"), TypeVar("V")
 _SHARED_TIMEOUT: Final = 10.0  #: Seconds: as long as the commits of other processes should take.
 
 
@@ -61,10 +68,11 @@ def checked(
     return Options(layout, resolve(format), defaults or {}, timeout, shared, autosync or 0.0)
 
 
-def fill_in(state: dict[Any, Any], defaults: Mapping[Any, Any]) -> None:
-    """Fill in what a state lacks; in nested dicts as well."""
+def filled_in(state: dict[Any, Any], defaults: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Fill in what a state lacks, in nested dicts as well; return it."""
     for key, value in defaults.items():
         if key not in state:
             state[key] = copy.deepcopy(value)
         elif isinstance(state[key], dict) and isinstance(value, Mapping):
-            fill_in(state[key], value)
+            filled_in(state[key], value)
+    return state

@@ -1,7 +1,7 @@
 """Who may change several items of a dict as one: one thread, and one asyncio task of it.
 
 The dict's lock keeps other threads out. It cannot tell two tasks of one thread apart, so the task
-is noted here. Knows no stores and no payloads.
+is noted here. Knows no slots.
 
 Invariant: a transaction is never joined by another thread or task.
 """
@@ -9,15 +9,21 @@ Invariant: a transaction is never joined by another thread or task.
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from . import errors
 from .committer import Encoded
+from .engine.newest import Loaded
 from .engine.store import Outcome
+from .options import Options, filled_in
+from .stored import Stored
 
 _PAUSE: Final = 0.001  #: Seconds between two looks whether another transaction has ended, at first.
+_CONFLICT_PAUSE: Final = 0.01  #: Seconds before `modify` tries again.
 _LONGEST_PAUSE: Final = 0.05  #: Seconds.
 
 
@@ -86,17 +92,25 @@ class _Owner(Protocol):
     @property
     def generation(self) -> int: ...
 
+    _options: Options
+    _store: Stored
+    _turn: Any
+
     def _refuse_unready(self) -> None: ...
     def _commit_waiting(self) -> None: ...
-    def _commit_before(self) -> tuple[str, bytes]: ...
+    def _begin_exclusive(self, timeout: float) -> None: ...
+    def _load(self) -> None: ...
+    def _state_of(self, found: Loaded) -> dict[Any, Any]: ...
+    def _replace(self, state: dict[Any, Any]) -> None: ...
+    def _tell_recovery(self) -> None: ...
     def _encode_now(self) -> Encoded: ...
     def _commit(self, encoded: Encoded) -> Outcome: ...
-    def _undo_to(self, digest: str, payload: bytes) -> None: ...
     def _let_others_in(self) -> None: ...
     def _tell(self, outcome: Outcome | None) -> None: ...
 
 
 State = TypeVar("State", bound=_Owner)
+Result = TypeVar("Result")
 
 
 class Transaction(Generic[State]):
@@ -108,7 +122,7 @@ class Transaction(Generic[State]):
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._before = "", b""  # the digest and the payload of the commit before it
+        self._before = "", b""  # the digest and the payload of the commit before
 
     def __enter__(self) -> State:
         self._begin(wait=True)
@@ -135,7 +149,7 @@ class Transaction(Generic[State]):
                         outcome = state._commit(state._encode_now())
                 finally:
                     if outcome is None:
-                        state._undo_to(*self._before)
+                        self._undo()
         finally:
             transactions.end(failed=error is not None)
             state._let_others_in()
@@ -159,7 +173,7 @@ class Transaction(Generic[State]):
                 transactions.begin()
                 begun = True
                 if transactions.depth == 1:
-                    self._before = state._commit_before()
+                    self._commit_before()
         except BaseException:
             if begun:
                 transactions.end(failed=True)
@@ -169,3 +183,72 @@ class Transaction(Generic[State]):
         if not begun:
             state.lock.release()
         return begun
+
+    def _commit_before(self) -> None:
+        """Commit what came before, so that to undo means to go back to that."""
+        state = self._state
+        encoded = state._encode_now()
+        with state._turn:  # a store that is shared is held until the end
+            state._store.acquire(state._options.timeout)
+        outcome = state._commit(encoded)
+        self._before = state._store.digest, encoded.payload
+        state._tell(outcome)
+
+    def _undo(self) -> None:
+        """Take memory back to where it was, unless something was committed since."""
+        state, (digest, payload) = self._state, self._before
+        if state._store.digest == digest:
+            before = state._options.format.decode(payload)
+            state._replace(filled_in(before, state._options.defaults))
+
+
+class _TryAgainError(Exception):
+    """Another process committed while `modify` was at work."""
+
+    def __init__(self, cause: errors.ConflictError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+def modify(state: State, function: Callable[[State], Result], timeout: float) -> Result:
+    """Take the newest state, let `function` change it, and commit it; see `RedunDict.modify`."""
+    state._refuse_unready()
+    state._commit_waiting()
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            result, outcome = _modify_once(state, function, max(deadline - time.monotonic(), 0))
+        except _TryAgainError as again:
+            if time.monotonic() + _CONFLICT_PAUSE > deadline:
+                raise again.cause from None
+            time.sleep(_CONFLICT_PAUSE)
+            continue
+        state._tell_recovery()
+        state._tell(outcome)
+        return result
+
+
+def _modify_once(
+    state: State, function: Callable[[State], Result], timeout: float
+) -> tuple[Result, Outcome]:
+    with state.lock, state._turn:
+        state._begin_exclusive(timeout)
+        state._transactions.begin()
+        done, before = False, None
+        try:
+            state._load()
+            before = state._store.digest
+            result = function(state)
+            state._transactions.refuse_failed(state.generation)
+            encoded = state._encode_now()
+            try:
+                outcome = state._commit(encoded)
+            except errors.ConflictError as conflict:
+                raise _TryAgainError(conflict) from conflict
+            done = True
+        finally:
+            state._transactions.end(failed=not done)
+            if not done and state._store.digest == before:
+                state._replace(state._state_of(state._store.read()))
+            state._let_others_in()
+    return result, outcome

@@ -170,16 +170,8 @@ class Store:
         if not is_new and survivor and survivor.generation == self.generation:
             return Outcome(self.generation, unhealed)
         victims = self._choose_victims(survivor)  # law 1
-        sealed, ending = trailer.seal(  # law 12: all is hashed before the first byte is written
-            payload,
-            generation=self._take_number(),  # law 4
-            format=format,
-            parent=self._parent(None if begins_history else survivor),
-            copies=len(self.layout.folders),
-            keep=self.layout.keep,
-            history=self.layout.history,
-            payload_hash=payload_hash,
-        )
+        origin = None if begins_history else survivor
+        sealed, ending = self._seal(payload, payload_hash, format, origin)  # laws 4, 12
         self._ledger.known.add(sealed.digest)  # it is ours, before anybody can meet it
         self._committed = None  # until this has succeeded, nothing is known to be unchanged
         failures = write(  # law 3: no slot is trusted until it is whole and flushed
@@ -217,15 +209,27 @@ class Store:
         ages = {t.generation: (now - t.written).total_seconds() for t in kept.values()}
         return give_up(ages, {max(ages), self._at_opening})
 
+    def _seal(
+        self, payload: bytes, payload_hash: hashlib._Hash, format: str, origin: Slot | None
+    ) -> tuple[Trailer, bytes]:
+        """Return the next trailer, and what follows the payload; all is hashed by now (law 12)."""
+        return trailer.seal(
+            payload,
+            generation=self._take_number(),
+            format=format,
+            parent=origin.trailer.as_parent if origin and origin.trailer else trailer.NO_PARENT,
+            copies=len(self.layout.folders),
+            keep=self.layout.keep,
+            history=self.layout.history,
+            payload_hash=payload_hash,
+        )
+
     def _take_number(self) -> int:
-        """Return a number above all that verified in any copy, and all that were tried."""
+        """Return a number above all that verified in any copy and all that were tried (law 4)."""
         if self._number >= trailer.MAX_GENERATION:
             raise errors.numbers_used_up(self.layout.path, self._number)
         self._number += 1
         return self._number
-
-    def _parent(self, survivor: Slot | None) -> str:
-        return survivor.trailer.as_parent if survivor and survivor.trailer else trailer.NO_PARENT
 
     # --- what is asked of it
 
