@@ -9,16 +9,7 @@ from __future__ import annotations
 import csv
 import io
 
-from .refusals import (
-    ROOT,
-    OnSubclass,
-    State,
-    convert,
-    described,
-    shown,
-    undecodable,
-    unstorable,
-)
+from .refusals import ROOT, OnSubclass, State, convert, described, shown, undecodable, unstorable
 from .subclasses import plain_value
 
 
