@@ -22,10 +22,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Static, TabbedContent, TabPane
 
-from redundict import errors, loading, recovery, report
+from redundict import errors, recovery, report
 from redundict.engine import survey
 from redundict.engine.layout import Copies
 from redundict.engine.slots import Generation, StoreState
+from redundict.formats.resolve import safe_format
 from redundict.report import Report
 
 from . import differences, records, render
@@ -255,7 +256,7 @@ def _changes(old: Generation | None, new: Generation) -> Text:
 
 
 def _held(generation: Generation) -> Text:
-    if not loading.is_safe(generation.format):
+    if safe_format(generation.format) is None:
         facts = f"{generation.length:,} bytes of {generation.format}, written "
         facts += f"{render.local(generation.written)}\nsha256 {generation.digest}\n\n"
         return Text(facts + UNREADABLE)
@@ -281,7 +282,8 @@ def _cut(line: str) -> Text:
 
 
 def _decoded(generation: Generation) -> dict[str, object] | None:
-    return loading.decode_safely(_payload(generation), generation.format)
+    safe = safe_format(generation.format)
+    return safe.decode(_payload(generation)) if safe else None
 
 
 def _payload(generation: Generation) -> bytes:

@@ -20,6 +20,7 @@ from redundict import errors, loading, mapping, recovery, report
 from redundict.engine import files, newest, slots, survey
 from redundict.engine.layout import Layout, command_line
 from redundict.engine.newest import Loaded
+from redundict.formats.resolve import safe_format
 
 from . import differences, exits, importing, progress, records, render, sweep
 from .differences import plain
@@ -86,7 +87,7 @@ def diff(args: argparse.Namespace) -> Exit:
     new = _found(args, args.new)
     number = newest.previous(new.layout, new.generation) if args.old is None else args.old
     old = _found(args, number)
-    changes = differences.differences(loading.decoded_unasked(old), loading.decoded_unasked(new))
+    changes = differences.differences(loading.decoded(old), loading.decoded(new))
     if args.json:
         _print_json(records.diff(new.layout.path, number, new.generation, changes))
     else:
@@ -223,8 +224,7 @@ def _found(args: argparse.Namespace, generation: int | None) -> Loaded:
 
 def _state(found: Loaded) -> dict[Any, Any] | None:
     """Return the state that was loaded; None if decoding it may run code."""
-    with loading.located(found):
-        return loading.decode_safely(found.payload, found.format)
+    return loading.decoded(found) if safe_format(found.format) else None
 
 
 def _warned(found: Loaded, args: argparse.Namespace) -> Exit:

@@ -112,12 +112,10 @@ def _store(file: str, *, allow_pickle: bool) -> dict[Any, Any]:
     found = newest.load(Layout.assumed(file))
     if found.is_empty:
         raise FileNotFoundError(errno.ENOENT, "No such file, and no store", file)
-    if found.format == "pickle":
-        if not allow_pickle:
-            raise errors.pickle_refused(file, "the store")
-        state = loading.decoded(found, resolve("pickle"))
-    else:
-        state = loading.decoded_unasked(found)
+    is_pickle = found.format == "pickle"
+    if is_pickle and not allow_pickle:
+        raise errors.pickle_refused(file, "the store")
+    state = loading.decoded(found, resolve("pickle") if is_pickle else None)
     met = report.recovery_of(found)
     if met and not met.complete:
         errors.warn(str(met))

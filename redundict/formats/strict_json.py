@@ -149,23 +149,17 @@ def _orjson() -> Any:
 
 
 # The check made sure that no container contains itself. To look for it again takes an eighth more.
-_ENCODER: Final = json.JSONEncoder(
-    check_circular=False, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-)
-_ASCII_ENCODER: Final = json.JSONEncoder(
-    check_circular=False, ensure_ascii=True, allow_nan=False, separators=(",", ":")
-)
+_STRICT: Final[Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, **_STRICT)
+_ASCII_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, **_STRICT)
 
 
 def _dump(plain: State) -> bytes:
     """Return the JSON of a state that was checked; raise ValueError if there is none."""
     if orjson := _orjson():
-        try:
-            payload: bytes = orjson.dumps(plain)
-        except TypeError:  # An integer has more than 64 bits, or there is a lone surrogate.
-            pass
-        else:
-            return payload
+        # It refuses an integer of more than 64 bits, and a lone surrogate.
+        with contextlib.suppress(TypeError):
+            return bytes(orjson.dumps(plain))
     text = _ENCODER.encode(plain)
     try:
         return text.encode()
