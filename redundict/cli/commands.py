@@ -187,16 +187,14 @@ def import_(args: argparse.Namespace) -> Exit:
     )
     layout, found = survey.discover(args.path, args.copies)
     survivor = next(iter(slots.by_claim(found)), None)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"format": args.format, "timeout": args.timeout}
     if survivor and survivor.trailer:
         if survivor.trailer.format != args.format:
             raise errors.imported_as(layout.path, survivor.trailer.format, args.format)
-        options = {"copies": layout.copies, "keep": layout.keep, "history": layout.history}
+        options |= {"copies": layout.copies, "keep": layout.keep, "history": layout.history}
     if args.copies:
         options["copies"] = args.copies
-    with mapping.RedunDict(
-        args.path, "n", format=args.format, timeout=args.timeout, **options
-    ) as store:
+    with mapping.RedunDict(args.path, "n", **options) as store:
         store.update(source.state)
         number = store.sync()
     print(
