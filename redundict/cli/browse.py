@@ -32,12 +32,7 @@ from redundict.report import Report
 from . import differences, records, render
 from .differences import plain
 
-COLOURS: Final = {
-    StoreState.HEALTHY: "green",
-    StoreState.DEGRADED: "yellow",
-    StoreState.ROLLED_BACK: "red",
-    StoreState.LOST: "red",
-}
+COLOURS: Final = {StoreState.HEALTHY: "green", StoreState.DEGRADED: "yellow"}  #: Others are red.
 LINES: Final = 500  #: The most lines of a state, or of its changes, that are shown.
 WIDTH: Final = 1000  #: The most characters of a line that are shown.
 UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running stored code."
@@ -232,7 +227,8 @@ class Browser(App[None]):
 def _head(checked: Report) -> Text:
     text = Text(render.head(checked))
     text.highlight_regex(r"(?m)^ *\w+:", "dim")
-    text.highlight_words([f" state: {checked.state}"], f"bold {COLOURS[checked.state]}")
+    colour = COLOURS.get(checked.state, "red")
+    text.highlight_words([f" state: {checked.state}"], f"bold {colour}")
     return text
 
 

@@ -17,7 +17,6 @@ OnSubclass = Callable[[str, object], None]
 ROOT: Final = "state"
 #: A state that is nested deeper might not load where the stack is fuller, or on another Python.
 MAX_DEPTH: Final = 200
-TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} deep"
 CHANGE: Final = "change that item, or open the store with a format that can hold it"
 
 
@@ -53,7 +52,7 @@ def first_refusal(
         if id(value) in around and not cycles:
             found = Objection(f"is {around[id(value)]} again, which so contains itself")
         elif len(around) >= MAX_DEPTH and isinstance(value, dict | list | tuple):
-            found = Objection(TOO_DEEP)
+            found = Objection(f"is nested more than {MAX_DEPTH} deep")
         if found:
             return unstorable(path, found.why, format, found.action)
     return None

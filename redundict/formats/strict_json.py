@@ -62,11 +62,13 @@ class JsonFormat:
             raise unstorable(ROOT, "is nested too deep for this call", self.name) from error
 
     def _encode(self, state: State) -> bytes:
-        if not is_plain(state):
-            if self._on_subclass:
-                state = with_plain_values(state, self._on_subclass)
-            if refusal := first_refusal(state, self.name, _objection, cycles=False):
-                raise refusal
+        storable = is_plain(state)
+        if not storable and self._on_subclass:
+            state = with_plain_values(state, self._on_subclass)
+            storable = is_plain(state)
+        refusal = None if storable else first_refusal(state, self.name, _objection, cycles=False)
+        if refusal:
+            raise refusal
         try:
             return _dump(state)
         except ValueError as error:
