@@ -61,10 +61,7 @@ def read(
         StorageError: There is no such file, or the operating system refused to read it.
 
     """
-    with (
-        _readable(file),
-        loading.completed(path=file, safe=errors.UNTOUCHED, action=errors.NAME_THE_KIND),
-    ):
+    with _about(file):
         if kind == "redundict" or (kind is None and _is_store(file)):
             return Imported(_store(file, allow_pickle=allow_pickle), "redundict")
         found, content = kind, b""
@@ -84,10 +81,11 @@ def read(
 
 
 @contextlib.contextmanager
-def _readable(file: str) -> Iterator[None]:
-    """Turn a refusal of the operating system into a typed error, and a NUL in the name, too."""
+def _about(file: str) -> Iterator[None]:
+    """Turn a refusal of the operating system, and a NUL in the name, into an error about a file."""
     try:
-        yield
+        with loading.completed(path=file, safe=errors.UNTOUCHED, action=errors.NAME_THE_KIND):
+            yield
     except errors.RedundictError:
         raise
     except (OSError, ValueError) as error:
