@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from . import errors
@@ -56,7 +56,7 @@ def load(
     layout = Layout.assumed(os.fsdecode(path), copies)
     found = newest.load(layout, generation)
     if not found.is_empty:
-        return decoded_unasked(found) if format is None else decoded(found, resolve(format))
+        return decoded(found, None if format is None else resolve(format))
     state = None
     if generation is None:
         state = left_by_the_recipe(layout, resolve(format or "json"))
@@ -65,32 +65,30 @@ def load(
     return state
 
 
-def decoded(found: Loaded, format: Format) -> dict[Any, Any]:
-    """Return the state that was loaded; raise `FormatError` if it is stored in another format."""
-    if found.survivor and found.format != format.name:
-        raise _wrong_format(found, format.name)
-    with located(found):
-        return format.decode(found.payload)
+def decoded(found: Loaded, format: Format | None = None) -> dict[Any, Any]:
+    """Return the state that was loaded.
 
+    Args:
+        found: The generation that was loaded.
+        format: The format that the caller named. None takes the one that the slot names, if
+            decoding it runs no code.
 
-def decoded_unasked(found: Loaded) -> dict[Any, Any]:
-    """Return the state that was loaded; raise `FormatError` if its format must be named."""
-    with located(found):
-        state = decode_safely(found.payload, found.format)
-    if state is None:
-        raise _wrong_format(found)
-    return state
+    Raises:
+        FormatError: It is stored in another format, or its format must be named.
 
-
-def decode_safely(payload: bytes, format: str) -> dict[Any, Any] | None:
-    """Return the state in a payload; None if decoding its format may run code."""
-    known = safe_format(format)
-    return known.decode(payload) if known else None
-
-
-def is_safe(format: str) -> bool:
-    """Return True if decoding a format runs no code."""
-    return safe_format(format) is not None
+    """
+    chosen = format or safe_format(found.format)
+    with completed(
+        path=found.layout.path,
+        safe=errors.UNTOUCHED,
+        action=found.layout.command("show"),
+        slot=found.survivor.name if found.survivor else None,
+        generation=found.generation or None,
+    ):
+        if chosen is None or (found.survivor and found.format != chosen.name):
+            wanted = format.name if format else None
+            raise errors.wrong_format(found.layout.path, found.format, wanted)
+        return chosen.decode(found.payload)
 
 
 def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:
@@ -105,17 +103,6 @@ def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:
         return read_plain(content, format)
 
 
-def located(found: Loaded) -> AbstractContextManager[None]:
-    """Tell a `FormatError` which slot it is about."""
-    return completed(
-        path=found.layout.path,
-        safe=errors.UNTOUCHED,
-        action=found.layout.command("show"),
-        slot=found.survivor.name if found.survivor else None,
-        generation=found.generation or None,
-    )
-
-
 @contextmanager
 def completed(**facts: object) -> Iterator[None]:
     """Give a `FormatError` the facts that a format does not know; keep those that it has."""
@@ -126,13 +113,3 @@ def completed(**facts: object) -> Iterator[None]:
             if getattr(error, name) is None:
                 setattr(error, name, fact)
         raise
-
-
-def _wrong_format(found: Loaded, wanted: str | None = None) -> errors.FormatError:
-    return errors.wrong_format(
-        found.layout.path,
-        found.format,
-        wanted,
-        slot=found.survivor.name if found.survivor else None,
-        generation=found.generation,
-    )

@@ -127,16 +127,19 @@ def check(
     path = os.path.abspath(os.fspath(path))
     if cold:
         _forget(survey.survey(Layout.assumed(path, copies)))
-    layout, seen = survey.patiently(
-        lambda: survey.discover(path, copies), lambda found: found[1], _is_healthy
+    layout, found = survey.patiently(
+        lambda: _look(path, copies),
+        lambda seen: seen[1].slots,
+        lambda seen: seen[1].state is StoreState.HEALTHY,
     )
-    if all(slot.state is SlotState.MISSING for slot in seen):
+    if all(slot.state is SlotState.MISSING for slot in found.slots):
         raise not_found(path)
-    survey.refuse_if_denied(layout, seen)
-    return _report(layout, seen)
+    survey.refuse_if_denied(layout, found.slots)
+    return found
 
 
-def _report(layout: Layout, seen: list[Slot]) -> Report:
+def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
+    layout, seen = survey.discover(path, copies)
     survivor = next(iter(slots.by_claim(seen)), None)
     state = slots.judge(seen, survivor, layout.keep)
     if survivor is None:
@@ -144,7 +147,7 @@ def _report(layout: Layout, seen: list[Slot]) -> Report:
     else:
         found = slots.flaws(seen, survivor, layout.keep)
     status, action = _advice(layout, state, survivor, slots.diverged(seen))
-    return Report(
+    return layout, Report(
         path=layout.path,
         state=state,
         generation=survivor.generation if survivor else 0,
@@ -187,12 +190,6 @@ def _advice(
     if state is StoreState.DEGRADED:
         return f"Nothing is lost: {loads}. Some redundancy is gone.", repair
     return f"Every copy of every generation verifies; {loads}.", None
-
-
-def _is_healthy(found: tuple[Layout, list[Slot]]) -> bool:
-    layout, seen = found
-    survivor = next(iter(slots.by_claim(seen)), None)
-    return slots.judge(seen, survivor, layout.keep) is StoreState.HEALTHY
 
 
 def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None:

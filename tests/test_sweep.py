@@ -121,7 +121,7 @@ def test_what_is_found_comes_out_in_order(
     made = [make(tmp_path / f"{n:02}" / "s.json") for n in range(20)]
     damage.flip(f"{made[7]}.a0", 0)
     paths = [*made[:5], str(tmp_path / "absent"), *made[5:]]
-    found = list(sweep.check_all(paths, sweep.How(), workers))
+    found = list(sweep.check_all(paths, sweep.check_one, workers))
     assert [each.path for each in found] == paths
     assert isinstance(found[5].result, redundict.NotFoundError)
     states = [str(each.result.state) for each in found if isinstance(each.result, redundict.Report)]
@@ -143,7 +143,7 @@ def test_no_more_processes_than_processors_that_may_be_used(
 
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", none)
     path = make(tmp_path / "s.json")
-    assert len(list(sweep.check_all([path] * 20, sweep.How()))) == 20
+    assert len(list(sweep.check_all([path] * 20, sweep.check_one))) == 20
 
 
 def test_only_some_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_only_some_are_under_way_at_once(tmp_path: Path, monkeypatch: pytest.Mon
     path = make(tmp_path / "s.json")
     endless = itertools.count()
     taken = itertools.takewhile(lambda _: True, (path for _ in endless))
-    results = sweep.check_all(taken, sweep.How(), 2)
+    results = sweep.check_all(taken, sweep.check_one, 2)
     assert [next(results).path for _ in range(200)] == [path] * 200
     results.close()  # type: ignore[attr-defined]
     assert next(endless) < 200 + sweep._BATCH * (2 * sweep._AHEAD + 2)

@@ -22,21 +22,17 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Static, TabbedContent, TabPane
 
-from redundict import errors, loading, recovery, report
+from redundict import errors, recovery, report
 from redundict.engine import survey
 from redundict.engine.layout import Copies
 from redundict.engine.slots import Generation, StoreState
+from redundict.formats.resolve import safe_format
 from redundict.report import Report
 
 from . import differences, records, render
 from .differences import plain
 
-COLOURS: Final = {
-    StoreState.HEALTHY: "green",
-    StoreState.DEGRADED: "yellow",
-    StoreState.ROLLED_BACK: "red",
-    StoreState.LOST: "red",
-}
+COLOURS: Final = {StoreState.HEALTHY: "green", StoreState.DEGRADED: "yellow"}  #: Others are red.
 LINES: Final = 500  #: The most lines of a state, or of its changes, that are shown.
 WIDTH: Final = 1000  #: The most characters of a line that are shown.
 UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running stored code."
@@ -231,7 +227,8 @@ class Browser(App[None]):
 def _head(checked: Report) -> Text:
     text = Text(render.head(checked))
     text.highlight_regex(r"(?m)^ *\w+:", "dim")
-    text.highlight_words([f" state: {checked.state}"], f"bold {COLOURS[checked.state]}")
+    colour = COLOURS.get(checked.state, "red")
+    text.highlight_words([f" state: {checked.state}"], f"bold {colour}")
     return text
 
 
@@ -255,7 +252,7 @@ def _changes(old: Generation | None, new: Generation) -> Text:
 
 
 def _held(generation: Generation) -> Text:
-    if not loading.is_safe(generation.format):
+    if safe_format(generation.format) is None:
         facts = f"{generation.length:,} bytes of {generation.format}, written "
         facts += f"{render.local(generation.written)}\nsha256 {generation.digest}\n\n"
         return Text(facts + UNREADABLE)
@@ -281,7 +278,8 @@ def _cut(line: str) -> Text:
 
 
 def _decoded(generation: Generation) -> dict[str, object] | None:
-    return loading.decode_safely(_payload(generation), generation.format)
+    safe = safe_format(generation.format)
+    return safe.decode(_payload(generation)) if safe else None
 
 
 def _payload(generation: Generation) -> bytes:

@@ -7,18 +7,20 @@ help. Decides nothing about data.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
 from typing import Any
 
 from redundict import errors, loading, mapping, recovery, report
 from redundict.engine import files, newest, slots, survey
 from redundict.engine.layout import Layout, command_line
 from redundict.engine.newest import Loaded
+from redundict.formats.resolve import safe_format
 
 from . import differences, exits, importing, progress, records, render, sweep
 from .differences import plain
@@ -35,18 +37,18 @@ def check(args: argparse.Namespace) -> Exit:
 
 
 def _check_once(args: argparse.Namespace) -> Exit:
-    how = sweep.How(args.copies, args.cold)
-    counts, shown = dict.fromkeys(Exit, 0), 0
+    counts: Counter[Exit] = Counter()
+    gap = ""
 
     def total() -> int:
-        return sum(sweep.size(path, how.copies) for path in sweep.find(args.paths, how.copies))
+        return sum(sweep.size(path, args.copies) for path in sweep.find(args.paths, args.copies))
 
     with progress.bar(total) as bar:
-        for checked in sweep.check_all(sweep.find(args.paths, how.copies), how):
-            bar.advance(sweep.size(checked.path, how.copies))
-            code = checked.exit
-            counts[code] += 1
-            if args.quiet and code is Exit.OK:
+        check_one = functools.partial(sweep.check_one, copies=args.copies, cold=args.cold)
+        for checked in sweep.check_all(sweep.find(args.paths, args.copies), check_one):
+            bar.advance(sweep.size(checked.path, args.copies))
+            counts[checked.exit] += 1
+            if args.quiet and checked.exit is Exit.OK:
                 continue
             failed = isinstance(checked.result, errors.RedundictError)
             stream = sys.stderr if failed and not args.json else sys.stdout
@@ -55,11 +57,11 @@ def _check_once(args: argparse.Namespace) -> Exit:
             if args.json:
                 _print_json(records.checked(checked))
             else:
-                print("\n" * (shown > 0) + render.checked(checked), file=stream)
-                shown += 1
-    worst = exits.worst(code for code, count in counts.items() if count)
-    if sum(counts.values()) > 1 and not args.json and not (args.quiet and worst is Exit.OK):
-        print("\n" * (shown > 0) + render.counted(counts))
+                print(gap + render.checked(checked), file=stream)
+                gap = "\n"
+    worst = exits.worst(counts)
+    if counts.total() > 1 and not args.json and not (args.quiet and worst is Exit.OK):
+        print(gap + render.counted(counts))
     return worst
 
 
@@ -85,7 +87,7 @@ def diff(args: argparse.Namespace) -> Exit:
     new = _found(args, args.new)
     number = newest.previous(new.layout, new.generation) if args.old is None else args.old
     old = _found(args, number)
-    changes = differences.differences(loading.decoded_unasked(old), loading.decoded_unasked(new))
+    changes = differences.differences(loading.decoded(old), loading.decoded(new))
     if args.json:
         _print_json(records.diff(new.layout.path, number, new.generation, changes))
     else:
@@ -185,15 +187,14 @@ def import_(args: argparse.Namespace) -> Exit:
     )
     layout, found = survey.discover(args.path, args.copies)
     survivor = next(iter(slots.by_claim(found)), None)
-    options: dict[str, Any] = {"copies": args.copies} if args.copies else {}
+    options: dict[str, Any] = {"format": args.format, "timeout": args.timeout}
     if survivor and survivor.trailer:
         if survivor.trailer.format != args.format:
             raise errors.imported_as(layout.path, survivor.trailer.format, args.format)
-        kept = {"copies": layout.copies, "keep": layout.keep, "history": layout.history}
-        options = kept | options
-    with mapping.RedunDict(
-        args.path, "n", format=args.format, timeout=args.timeout, **options
-    ) as store:
+        options |= {"copies": layout.copies, "keep": layout.keep, "history": layout.history}
+    if args.copies:
+        options["copies"] = args.copies
+    with mapping.RedunDict(args.path, "n", **options) as store:
         store.update(source.state)
         number = store.sync()
     print(
@@ -221,8 +222,7 @@ def _found(args: argparse.Namespace, generation: int | None) -> Loaded:
 
 def _state(found: Loaded) -> dict[Any, Any] | None:
     """Return the state that was loaded; None if decoding it may run code."""
-    with loading.located(found):
-        return loading.decode_safely(found.payload, found.format)
+    return loading.decoded(found) if safe_format(found.format) else None
 
 
 def _warned(found: Loaded, args: argparse.Namespace) -> Exit:
@@ -249,5 +249,5 @@ def _agreed(args: argparse.Namespace, question: str) -> bool:
     return False
 
 
-def _print_json(record: records.Record | Sequence[records.Record]) -> None:
+def _print_json(record: records.Record) -> None:
     print(json.dumps(record, ensure_ascii=True, allow_nan=False), flush=True)

@@ -112,13 +112,10 @@ def _shown(path: str) -> Iterator[None]:
     yield
     after = _files(path)
     for name in sorted(before | after):
-        old, new = len(before.get(name, b"")), len(after.get(name, b""))
-        if name not in before:
-            print(f"    on disk: {name} created, {new} bytes")
-        elif name not in after:
-            print(f"    on disk: {name} gone")
-        elif before[name] != after[name]:
-            print(f"    on disk: {name} overwritten, {old} -> {new} bytes")
+        old, new = before.get(name, b""), after.get(name, b"")
+        what = "gone" if name not in after else "overwritten" if name in before else "created"
+        if old != new:
+            print(f"    on disk: {name} {what}, {len(old)} -> {len(new)} bytes")
 
 
 def _files(path: str) -> dict[str, bytes]:

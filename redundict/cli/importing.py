@@ -61,10 +61,7 @@ def read(
         StorageError: There is no such file, or the operating system refused to read it.
 
     """
-    with (
-        _readable(file),
-        loading.completed(path=file, safe=errors.UNTOUCHED, action=errors.NAME_THE_KIND),
-    ):
+    with _about(file):
         if kind == "redundict" or (kind is None and _is_store(file)):
             return Imported(_store(file, allow_pickle=allow_pickle), "redundict")
         found, content = kind, b""
@@ -84,10 +81,11 @@ def read(
 
 
 @contextlib.contextmanager
-def _readable(file: str) -> Iterator[None]:
-    """Turn a refusal of the operating system into a typed error, and a NUL in the name, too."""
+def _about(file: str) -> Iterator[None]:
+    """Turn a refusal of the operating system, and a NUL in the name, into an error about a file."""
     try:
-        yield
+        with loading.completed(path=file, safe=errors.UNTOUCHED, action=errors.NAME_THE_KIND):
+            yield
     except errors.RedundictError:
         raise
     except (OSError, ValueError) as error:
@@ -112,12 +110,10 @@ def _store(file: str, *, allow_pickle: bool) -> dict[Any, Any]:
     found = newest.load(Layout.assumed(file))
     if found.is_empty:
         raise FileNotFoundError(errno.ENOENT, "No such file, and no store", file)
-    if found.format == "pickle":
-        if not allow_pickle:
-            raise errors.pickle_refused(file, "the store")
-        state = loading.decoded(found, resolve("pickle"))
-    else:
-        state = loading.decoded_unasked(found)
+    is_pickle = found.format == "pickle"
+    if is_pickle and not allow_pickle:
+        raise errors.pickle_refused(file, "the store")
+    state = loading.decoded(found, resolve("pickle") if is_pickle else None)
     met = report.recovery_of(found)
     if met and not met.complete:
         errors.warn(str(met))

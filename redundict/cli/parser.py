@@ -143,7 +143,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     top = _Parser(prog="redundict", description=(redundict.__doc__ or "").partition("\n")[0])
     top.add_argument("--version", action="version", version=f"redundict {redundict.__version__}")
-    added = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    added = top.add_subparsers(required=True, metavar="COMMAND")
     for name, (run, arguments) in _COMMANDS.items():
         command = added.add_parser(name, help=run.__doc__, description=run.__doc__)
         command.set_defaults(run=run)
@@ -155,10 +155,9 @@ def parser() -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """A parser whose help ends with the exit codes."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs["epilog"] = exits.as_help()
-        kwargs["formatter_class"] = argparse.RawDescriptionHelpFormatter
-        super().__init__(*args, **kwargs)
+    def format_help(self) -> str:
+        """Return the help of argparse, and the exit codes."""
+        return f"{super().format_help()}\n{exits.as_help()}\n"
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments, and exit."""

@@ -40,41 +40,34 @@ class Bar:
         self._done = 0
         self._next = time.monotonic() + _PATIENCE
         self._progress: Progress | None = None
-        self._is_drawn = False
 
     def advance(self, count: int) -> None:
         """Count bytes as done."""
         self._done += count
-        if self._measure and time.monotonic() >= self._next:
-            self._next = time.monotonic() + _EVERY
-            self._draw(self._measure)
+        if self._measure is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _EVERY
+        try:
+            self._progress = self._progress or _made(self._measure)
+        except ImportError:
+            self._measure = None
+            return
+        self._progress.start()
+        self._progress.update(self._progress.task_ids[0], completed=self._done)
 
     def hide(self) -> None:
         """Give the terminal to the next line that is printed; `advance` shows the bar again."""
-        if self._progress and self._is_drawn:
-            self._is_drawn = False
+        if self._progress and self._progress.live.is_started:
             self._progress.stop()
-
-    def _draw(self, measure: Callable[[], int]) -> None:
-        if self._progress is None:
-            try:
-                self._progress = _made(measure)
-            except ImportError:
-                self._measure = None
-                return
-        self._is_drawn = True
-        self._progress.start()
-        self._progress.update(self._progress.task_ids[0], completed=self._done)
 
 
 def _made(measure: Callable[[], int]) -> Progress:
     from rich import progress  # noqa: PLC0415 - an extra, and slow to import
     from rich.console import Console  # noqa: PLC0415
 
+    shares = progress.BarColumn(), progress.TaskProgressColumn(), progress.DownloadColumn()
     made = progress.Progress(
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.DownloadColumn(),
+        *shares,
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),

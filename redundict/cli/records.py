@@ -52,13 +52,8 @@ def diff(path: str, old: int, new: int, changes: Iterable[Change]) -> Record:
 
 def failure(error: errors.RedundictError) -> Record:
     """Return an error as a record; `reason` is a token, `what` the sentence."""
-    return {
-        "type": type(error).__name__,
-        "reason": error.reason,
-        "what": error.what,
-        "safe": error.safe,
-        "action": error.action,
-    }
+    facts = {name: getattr(error, name) for name in ("reason", "what", "safe", "action")}
+    return {"type": type(error).__name__} | facts
 
 
 def copies(report: Report, generation: Generation) -> dict[str, str]:

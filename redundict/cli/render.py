@@ -17,12 +17,12 @@ from redundict.engine.slots import StoreState
 
 from . import records
 from .differences import plain, shown
+from .exits import Exit
 
 if TYPE_CHECKING:
     from redundict.recovery import Repair, Repaired
     from redundict.report import Report
 
-    from .exits import Exit
     from .sweep import Checked
 
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -78,16 +78,12 @@ def head(checked: Report) -> str:
 def counted(codes: Mapping[Exit, int]) -> str:
     """Return how many stores have which exit code.
 
-    >>> from .exits import Exit
     >>> counted({Exit.OK: 1998, Exit.LOST: 2})
     '2,000 stores: 1,998 healthy, 2 lost'
     """
-    found = (f"{count:,} {_word(code)}" for code, count in codes.items() if count)
+    words = {code: code.name.lower().replace("_", " ") for code in Exit} | {Exit.OK: "healthy"}
+    found = (f"{codes[code]:,} {word}" for code, word in words.items() if codes.get(code))
     return f"{sum(codes.values()):,} stores: {', '.join(found)}"
-
-
-def _word(code: Exit) -> str:
-    return "healthy" if code == 0 else code.name.lower().replace("_", " ")
 
 
 def log(checked: Report, changes: Mapping[int, str], now: datetime | None = None) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -45,14 +46,6 @@ class Checked:
         return exits.OF_STATE[self.result.state]
 
 
-@dataclass(frozen=True, slots=True)
-class How:
-    """How each store is checked."""
-
-    copies: Copies | None = None
-    cold: bool = False
-
-
 def find(paths: Iterable[str], copies: Copies | None = None) -> Iterator[str]:
     """Yield the stores that `paths` name: stores themselves, or folders to be searched.
 
@@ -69,19 +62,25 @@ def find(paths: Iterable[str], copies: Copies | None = None) -> Iterator[str]:
         yield from itertools.chain([path if first is None else first], inside)
 
 
-def check_all(paths: Iterable[str], how: How, workers: int | None = None) -> Iterator[Checked]:
+def check_all(
+    paths: Iterable[str], check: Callable[[str], Checked], workers: int | None = None
+) -> Iterator[Checked]:
     """Check each store; yield the results in the same order.
 
-    `workers` is the number of processes. By default there is one for each processor, as soon as the
-    work takes more than a moment.
+    Args:
+        paths: The stores.
+        check: Checks one store: `check_one`, or a partial of it.
+        workers: The number of processes. By default there is one for each processor, as soon as
+            the work takes more than a moment.
+
     """
     workers = workers or _processors()
     remaining, started = iter(paths), time.monotonic()
     for path in remaining:
-        yield check_one(path, how)
+        yield check(path)
         if workers > 1 and time.monotonic() - started > _ALONE:
             break
-    yield from _in_processes(remaining, how, workers)
+    yield from _in_processes(remaining, check, workers)
 
 
 def _processors() -> int:
@@ -91,10 +90,10 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def check_one(path: str, how: How) -> Checked:
+def check_one(path: str, *, copies: Copies | None = None, cold: bool = False) -> Checked:
     """Check a store; return an error instead of raising it."""
     try:
-        return Checked(path, report.check(path, copies=how.copies, cold=how.cold))
+        return Checked(path, report.check(path, copies=copies, cold=cold))
     except errors.NotFoundError as error:
         return Checked(path, _why_unlisted(path) or error)
     except errors.RedundictError as error:
@@ -105,19 +104,19 @@ def check_one(path: str, how: How) -> Checked:
 
 def size(path: str, copies: Copies | None = None) -> int:
     """Return about how many bytes a check of a store reads."""
-    layout = Layout.assumed(path, copies)
-    found = 0
-    for slot_path in itertools.chain.from_iterable(map(layout.paths, range(layout.keep))):
-        try:
-            found += os.stat(slot_path, follow_symlinks=False).st_size
-        except OSError:
-            continue
+    layout, found = Layout.assumed(path, copies), 0
+    for slot in itertools.chain.from_iterable(map(layout.paths, range(layout.keep))):
+        with suppress(OSError):
+            found += os.lstat(slot).st_size
     return found
 
 
-def _in_processes(paths: Iterator[str], how: How, workers: int) -> Iterator[Checked]:
-    batch = list(itertools.islice(paths, _BATCH))
-    if not batch:
+def _in_processes(
+    paths: Iterator[str], check: Callable[[str], Checked], workers: int
+) -> Iterator[Checked]:
+    batches = iter(lambda: list(itertools.islice(paths, _BATCH)), [])
+    first = next(batches, None)
+    if first is None:
         return
     import multiprocessing  # noqa: PLC0415 - only where there is enough to do
     from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415
@@ -126,15 +125,16 @@ def _in_processes(paths: Iterator[str], how: How, workers: int) -> Iterator[Chec
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         under_way: deque[Future[list[Checked]]] = deque()
-        while batch or under_way:
-            while batch and len(under_way) < workers * _AHEAD:
-                under_way.append(pool.submit(_check_batch, batch, how))
-                batch = list(itertools.islice(paths, _BATCH))
+        for batch in itertools.chain([first], batches):
+            under_way.append(pool.submit(_check_batch, check, batch))
+            if len(under_way) >= workers * _AHEAD:
+                yield from under_way.popleft().result()
+        while under_way:
             yield from under_way.popleft().result()
 
 
-def _check_batch(paths: list[str], how: How) -> list[Checked]:
-    return [check_one(path, how) for path in paths]
+def _check_batch(check: Callable[[str], Checked], paths: list[str]) -> list[Checked]:
+    return list(map(check, paths))
 
 
 def _below(folder: str) -> Iterator[str]:
@@ -150,10 +150,7 @@ def _below(folder: str) -> Iterator[str]:
 
     for parent, folders, names in os.walk(folder, onerror=refused):
         folders.sort()
-        found: dict[str, int] = {}
-        for name in names:
-            if match := SLOT.fullmatch(name):
-                found[match[1]] = found.get(match[1], 0) + 1
+        found = Counter(match[1] for match in map(SLOT.fullmatch, names) if match)
         for name, count in sorted(found.items()):
             path = os.path.join(parent, name)
             if count > 1 or f"{name}.lock" in names or _is_store(path, None):

@@ -9,16 +9,7 @@ from __future__ import annotations
 import csv
 import io
 
-from .refusals import (
-    ROOT,
-    OnSubclass,
-    State,
-    convert,
-    described,
-    shown,
-    undecodable,
-    unstorable,
-)
+from .refusals import ROOT, OnSubclass, State, convert, described, shown, undecodable, unstorable
 from .subclasses import plain_value
 
 
@@ -38,9 +29,7 @@ class CsvFormat:
 
     def encode(self, state: State) -> bytes:
         """Return the payload; see `Format.encode`."""
-        rows = [
-            (self._text(key, key), self._text(key, value)) for key, value in dict(state).items()
-        ]
+        rows = [(self._text(k, k), self._text(k, v)) for k, v in dict(state).items()]
         if self._on_subclass and len(dict(rows)) != len(rows):
             raise unstorable(ROOT, "two of its keys would come back as one", self.name)
         text = io.StringIO(newline="")

@@ -22,9 +22,9 @@ from .refusals import (
     State,
     as_state,
     described,
-    refuse_first,
     shown,
     undecodable,
+    unencodable,
     unstorable,
 )
 from .snapshots import undisturbed
@@ -36,7 +36,7 @@ class Difference(NamedTuple):
     item: str  #: Its path, or that of the dict whose key it is.
     why: str
     value: object  #: The item, or the key.
-    is_subclass: bool  #: It comes back equal, as a type that its own type derives from.
+    is_subclass: bool = False  #: It comes back equal, as a type that its own type derives from.
 
 
 class CustomFormat:
@@ -80,14 +80,14 @@ class CustomFormat:
         try:
             encoded = self._dumps(state)
             payload: bytes = encoded.encode() if self._is_text else bytes(encoded)
-            refused, accepted = self._compared(state, self.decode(payload))
+            differences = list(_in_items(state, self.decode(payload), ROOT))
         except Exception as error:
-            refuse_first(state, self.name, self._objection)
-            raise unstorable(ROOT, f"{error}", self.name) from error
-        if refused:
-            raise unstorable(refused.item, refused.why, self.name)
+            raise unencodable(state, self.name, error, lambda v: self._dumps({"": v})) from error
+        for difference in differences:
+            if self._on_subclass is None or not difference.is_subclass:
+                raise unstorable(difference.item, difference.why, self.name)
         if self._on_subclass:
-            for difference in accepted:
+            for difference in differences:
                 self._on_subclass(difference.item, difference.value)
         return payload
 
@@ -99,24 +99,6 @@ class CustomFormat:
             raise
         except Exception as error:
             raise undecodable(self.name, error) from error
-
-    def _compared(self, given: State, back: State) -> tuple[Difference | None, list[Difference]]:
-        """Return the first difference that is refused, and those before it that are accepted."""
-        accepted: list[Difference] = []
-        for difference in _in_items(given, back, ROOT):
-            if self._on_subclass is None or not difference.is_subclass:
-                return difference, accepted
-            accepted.append(difference)
-        return None, accepted
-
-    def _objection(self, value: object) -> str:
-        if isinstance(value, dict | list | tuple):
-            return ""  # An item in it may be at fault, and comes next.
-        try:
-            self._dumps({"": value})
-        except Exception as error:  # noqa: BLE001 - A foreign encoder may raise anything.
-            return f"{described(value)}: {error}"
-        return ""
 
     def _through_files(
         self, dump: Callable[..., Any], load: Callable[..., Any]
@@ -131,36 +113,32 @@ class CustomFormat:
         return dumps, lambda encoded: load(kind(encoded))
 
 
-def _differences(given: object, back: object, path: str) -> Iterator[Difference]:
+def _differences(given: Any, back: Any, path: str) -> Iterator[Difference]:
     """Yield the items that come back as another type, or not equal."""
     kind = type(back)
-    if type(given) is kind:
-        yield from _in_items(given, back, path)
-    elif issubclass(type(given), kind) and given == back:
-        why = f"{described(given)} comes back as a plain {kind.__name__}"
-        yield Difference(path, why, given, is_subclass=True)
-        yield from _in_items(given, back, path)
-    else:
-        why = f"{described(given)} comes back as {described(back)}"
-        yield Difference(path, why, given, is_subclass=False)
+    if type(given) is not kind:
+        is_subclass = issubclass(type(given), kind) and bool(given == back)
+        what = f"a plain {kind.__name__}" if is_subclass else described(back)
+        yield Difference(path, f"{described(given)} comes back as {what}", given, is_subclass)
+        if not is_subclass:
+            return
+    yield from _in_items(given, back, path)
 
 
-def _in_items(given: object, back: object, path: str) -> Iterator[Difference]:
+def _in_items(given: Any, back: Any, path: str) -> Iterator[Difference]:
     """Yield the differences between two values of one type, those in their items included."""
-    if isinstance(given, dict) and isinstance(back, dict):
+    if isinstance(given, dict):
         yield from _in_keys(given, back, path)
         for key, value in given.items():
             if key in back:
                 yield from _differences(value, back[key], f"{path}[{shown(key)}]")
-    elif isinstance(given, list | tuple) and isinstance(back, list | tuple):
+    elif isinstance(given, list | tuple):
         if len(given) != len(back):
-            why = f"comes back with {len(back)} items"
-            yield Difference(path, why, given, is_subclass=False)
+            yield Difference(path, f"comes back with {len(back)} items", given)
         for index, (value, other) in enumerate(zip(given, back, strict=False)):
             yield from _differences(value, other, f"{path}[{index}]")
     elif not _same(given, back):
-        why = f"{described(given)} comes back as {described(back)}"
-        yield Difference(path, why, given, is_subclass=False)
+        yield Difference(path, f"{described(given)} comes back as {described(back)}", given)
 
 
 def _in_keys(given: State, back: State, path: str) -> Iterator[Difference]:
@@ -168,13 +146,12 @@ def _in_keys(given: State, back: State, path: str) -> Iterator[Difference]:
     found = {key: key for key in back}
     for key in given:
         if key not in found:
-            why = f"key {described(key)} does not come back"
-            yield Difference(path, why, key, is_subclass=False)
+            yield Difference(path, f"key {described(key)} does not come back", key)
         elif type(key) is not type(found[key]):
             why = f"key {described(key)} comes back as {described(found[key])}"
             yield Difference(path, why, key, issubclass(type(key), type(found[key])))
     if len(back) > len(given):
-        yield Difference(path, "comes back with more keys", given, is_subclass=False)
+        yield Difference(path, "comes back with more keys", given)
 
 
 def _same(given: object, back: object) -> bool:

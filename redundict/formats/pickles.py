@@ -9,7 +9,7 @@ import pickle
 
 from redundict import errors
 
-from .refusals import ROOT, State, as_state, described, refuse_first, undecodable, unstorable
+from .refusals import State, as_state, undecodable, unencodable
 from .snapshots import undisturbed
 
 
@@ -27,8 +27,7 @@ class PickleFormat:
             return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             # A __reduce__ may raise anything. In any case the state cannot be stored.
-            refuse_first(state, self.name, _objection)
-            raise unstorable(ROOT, f"{error}", self.name) from error
+            raise unencodable(state, self.name, error, pickle.dumps) from error
 
     def decode(self, payload: bytes) -> State:
         """Return the state; see `Format.decode`. This runs the code that the pickle names."""
@@ -39,13 +38,3 @@ class PickleFormat:
         except Exception as error:
             # Unpickling may raise anything; pickle's documentation names only examples.
             raise undecodable(self.name, error) from error
-
-
-def _objection(value: object) -> str:
-    if type(value) in (dict, list, tuple):
-        return ""  # An item in it may be at fault, and comes next.
-    try:
-        pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:  # noqa: BLE001 - A __reduce__ may raise anything.
-        return f"{described(value)}: {error}"
-    return ""

@@ -7,7 +7,7 @@ This module knows no format. Each format says itself what it objects to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redundict import errors
 
@@ -17,40 +17,88 @@ OnSubclass = Callable[[str, object], None]
 ROOT: Final = "state"
 #: A state that is nested deeper might not load where the stack is fuller, or on another Python.
 MAX_DEPTH: Final = 200
+CHANGE: Final = "change that item, or open the store with a format that can hold it"
 
 
-def refuse_first(state: State, format: str, objection: Callable[[object], str]) -> None:
-    """Raise for the first item that `objection` speaks against; return if there is none.
+class Objection(NamedTuple):
+    """The reason why a format cannot hold an item, and what to do about it."""
+
+    why: str
+    action: str = CHANGE
+
+
+def first_refusal(
+    state: State,
+    format: str,
+    objection: Callable[[object], Objection | None],
+    *,
+    cycles: bool = True,
+) -> errors.UnstorableError | None:
+    """Return the error for the first item that `objection` speaks against; None if there is none.
 
     Args:
         state: A state that no other thread is changing.
         format: The format's name, for the message.
-        objection: Takes an item and returns why it cannot be stored, or "". It is asked about each
+        objection: Takes an item and returns what the format has against it. It is asked about each
             container, and then about the items in it.
+        cycles: Whether the format can hold a container that contains itself.
 
-    Raises:
-        UnstorableError: An item was objected to, or is nested too deep.
+    Returns:
+        The error. An item that is nested too deep is objected to in any case.
 
     """
-    for path, value, depth in _walk(state):
-        why = objection(value)
-        if depth > MAX_DEPTH and isinstance(value, dict | list):
-            why = TOO_DEEP
-        if why:
-            raise unstorable(path, why, format)
+    for path, value, around in _walk(state):
+        found = objection(value)
+        if id(value) in around and not cycles:
+            found = Objection(f"is {around[id(value)]} again, which so contains itself")
+        elif len(around) >= MAX_DEPTH and isinstance(value, dict | list | tuple):
+            found = Objection(f"is nested more than {MAX_DEPTH} deep")
+        if found:
+            return unstorable(path, found.why, format, found.action)
+    return None
 
 
-def _walk(state: State) -> Iterator[tuple[str, object, int]]:
-    """Yield each value with its path and depth, a container before the items in it."""
-    stack: list[tuple[str, object, int]] = [(ROOT, state, 1)]
-    seen: set[int] = set()
+def unencodable(
+    state: State, format: str, error: Exception, encode: Callable[[Any], object]
+) -> errors.UnstorableError:
+    """Return the error for a state at which an encoder failed; it names the first item at fault.
+
+    Args:
+        state: The state, which no other thread is changing.
+        format: The format's name, for the message.
+        error: The exception that the encoder raised for the state.
+        encode: Takes an item and raises if the format cannot hold it.
+
+    """
+
+    def objection(value: object) -> Objection | None:
+        if isinstance(value, dict | list | tuple):
+            return None  # An item in it may be at fault, and comes next.
+        try:
+            encode(value)
+        except Exception as why:  # noqa: BLE001 - An encoder or a __reduce__ may raise anything.
+            return Objection(f"{described(value)}: {why}")
+        return None
+
+    return first_refusal(state, format, objection) or unstorable(ROOT, f"{error}", format)
+
+
+def _walk(state: State) -> Iterator[tuple[str, object, dict[int, str]]]:
+    """Yield each value with its path, and the paths of the containers around it, by id.
+
+    A container comes before the items in it.
+    """
+    stack: list[tuple[str, object, dict[int, str]]] = [(ROOT, state, {})]
+    seen: set[tuple[int, int]] = set()  # One container may stand in many places, at several depths.
     while stack:
-        path, value, depth = stack.pop()
-        yield path, value, depth
-        if isinstance(value, dict | list | tuple) and id(value) not in seen:
-            seen.add(id(value))
+        path, value, around = stack.pop()
+        yield path, value, around
+        place = id(value), len(around)
+        if isinstance(value, dict | list | tuple) and place not in seen and place[0] not in around:
+            seen.add(place)
+            within = around | {id(value): path}
             items = value.items() if isinstance(value, dict) else enumerate(value)
-            stack += reversed([(f"{path}[{shown(k)}]", v, depth + 1) for k, v in items])
+            stack += reversed([(f"{path}[{shown(key)}]", item, within) for key, item in items])
 
 
 def as_state(decoded: object, format: str) -> State:
@@ -75,9 +123,6 @@ def shown(value: object) -> str:
 
 
 # --- the sentences of the formats' errors
-
-TOO_DEEP: Final = f"is nested more than {MAX_DEPTH} deep"
-CHANGE: Final = "change that item, or open the store with a format that can hold it"
 
 
 def undecodable(format: str, why: object) -> errors.FormatError:

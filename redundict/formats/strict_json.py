@@ -15,24 +15,19 @@ import gc
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
 
-from redundict import errors
-
 from .refusals import (
-    CHANGE,
     MAX_DEPTH,
     ROOT,
-    TOO_DEEP,
+    Objection,
     OnSubclass,
     State,
     as_state,
     convert,
     described,
-    refuse_first,
-    shown,
+    first_refusal,
     undecodable,
     unstorable,
 )
@@ -67,17 +62,18 @@ class JsonFormat:
             raise unstorable(ROOT, "is nested too deep for this call", self.name) from error
 
     def _encode(self, state: State) -> bytes:
-        fault = first_fault(state)
-        if fault and self._on_subclass:
+        storable = is_plain(state)
+        if not storable and self._on_subclass:
             state = with_plain_values(state, self._on_subclass)
-            fault = first_fault(state)
-        if fault:
-            raise fault.error()
+            storable = is_plain(state)
+        refusal = None if storable else first_refusal(state, self.name, _objection, cycles=False)
+        if refusal:
+            raise refusal
         try:
             return _dump(state)
         except ValueError as error:
-            refuse_first(state, self.name, _objection)
-            raise unstorable(ROOT, f"{error}", self.name) from error
+            refusal = first_refusal(state, self.name, _objection)
+            raise refusal or unstorable(ROOT, f"{error}", self.name) from error
 
     def decode(self, payload: bytes) -> State:
         """Return the state; see `Format.decode`."""
@@ -89,48 +85,21 @@ class JsonFormat:
         return as_state(decoded, self.name)
 
 
-@dataclass
-class Fault:
-    """An item that JSON cannot give back as it was."""
-
-    why: str
-    action: str = CHANGE
-    #: The containers around the item, the innermost first, and what each of them holds there.
-    around: list[tuple[Any, object]] = field(default_factory=list)
-
-    def error(self) -> errors.UnstorableError:
-        """Return the error for this item, or for the container around it that contains itself."""
-        item = ROOT
-        paths: dict[int, str] = {}  # By the container's id.
-        for container, value in reversed(self.around):
-            if id(container) in paths:
-                why = f"is {paths[id(container)]} again, which so contains itself"
-                return unstorable(item, why, JsonFormat.name)
-            paths[id(container)] = item
-            item += f"[{shown(_step_to(value, container))}]"
-        return unstorable(item, self.why, JsonFormat.name, self.action)
-
-
-def first_fault(container: Any, depth: int = 1) -> Fault | None:
-    """Return the first item that JSON cannot give back as it was.
+def is_plain(container: Any, depth: int = 1) -> bool:
+    """Return True if every item is of JSON's types, so that JSON can give it back.
 
     Args:
         container: A dict or list, of exactly that type, that does not change meanwhile.
         depth: How deep it is nested; 1 for the state.
 
-    Returns:
-        The item, or None if every item is of JSON's types.
-
     """
     if depth > MAX_DEPTH:
-        return Fault(TOO_DEEP)
+        return False
     values = container
     if type(container) is dict:
         for key in container:
             if type(key) is not str:
-                return Fault(
-                    f"key {described(key)} would come back as a str", convert("str", "key")
-                )
+                return False
         values = container.values()
     for value in values:
         kind = type(value)  # Types are compared by identity: a metaclass may define equality.
@@ -138,29 +107,37 @@ def first_fault(container: Any, depth: int = 1) -> Fault | None:
             continue
         if kind is float and isfinite(value):
             continue
-        is_container = kind is dict or kind is list
-        fault = first_fault(value, depth + 1) if is_container else _fault_of(value)
-        if fault:
-            fault.around.append((container, value))
-            return fault
-    return None
+        if (kind is not dict and kind is not list) or not is_plain(value, depth + 1):
+            return False
+    return True
 
 
-def _fault_of(value: Any) -> Fault:
-    """Return why a value that is not of JSON's types, or not finite, has no JSON."""
+def _objection(value: Any) -> Objection | None:
+    """Return why JSON cannot give a value back; of a container, only its keys are looked at."""
+    if value is None or type(value) is bool:
+        return None
     if isinstance(value, tuple):
-        return Fault(f"{described(value)} would come back as a list", convert("list"))
+        return Objection(f"{described(value)} would come back as a list", convert("list"))
     kind = plain_type(value)
-    if kind is None or type(value) is float or (kind is float and not isfinite(value)):
-        return Fault(f"{described(value)} has no JSON")
-    plain = f"plain {kind.__name__}"
-    return Fault(f"{described(value)} would come back as a {plain}", convert(plain))
-
-
-def _step_to(value: object, container: Any) -> object:
-    """Return the key or the index of the first place where a container holds a value."""
-    items = container.items() if isinstance(container, dict) else enumerate(container)
-    return next((step for step, item in items if item is value), "...")
+    if kind is None or (kind is float and not isfinite(value)):
+        return Objection(f"{described(value)} has no JSON")
+    if type(value) is not kind:
+        plain = f"plain {kind.__name__}"
+        return Objection(f"{described(value)} would come back as a {plain}", convert(plain))
+    texts: Any = value if kind is dict else [value] if kind is str else []
+    for text in texts:
+        if type(text) is not str:
+            why = f"key {described(text)} would come back as a str"
+            return Objection(why, convert("str", "key"))
+        if _SURROGATE_PAIR.search(text):
+            why = "holds two surrogates that would come back as one character"
+            return Objection(f"{described(text)} {why}")
+    if kind is int:
+        try:
+            str(value)
+        except ValueError as error:  # See sys.set_int_max_str_digits.
+            return Objection(f"{described(value)}: {error}")
+    return None
 
 
 @functools.cache
@@ -174,23 +151,17 @@ def _orjson() -> Any:
 
 
 # The check made sure that no container contains itself. To look for it again takes an eighth more.
-_ENCODER: Final = json.JSONEncoder(
-    check_circular=False, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-)
-_ASCII_ENCODER: Final = json.JSONEncoder(
-    check_circular=False, ensure_ascii=True, allow_nan=False, separators=(",", ":")
-)
+_STRICT: Final[Any] = {"check_circular": False, "allow_nan": False, "separators": (",", ":")}
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, **_STRICT)
+_ASCII_ENCODER: Final = json.JSONEncoder(ensure_ascii=True, **_STRICT)
 
 
 def _dump(plain: State) -> bytes:
     """Return the JSON of a state that was checked; raise ValueError if there is none."""
     if orjson := _orjson():
-        try:
-            payload: bytes = orjson.dumps(plain)
-        except TypeError:  # An integer has more than 64 bits, or there is a lone surrogate.
-            pass
-        else:
-            return payload
+        # It refuses an integer of more than 64 bits, and a lone surrogate.
+        with contextlib.suppress(TypeError):
+            return bytes(orjson.dumps(plain))
     text = _ENCODER.encode(plain)
     try:
         return text.encode()
@@ -226,17 +197,3 @@ def _load(payload: bytes) -> object:
         return orjson.loads(payload)
     except ValueError:  # The standard library reads more: NaN, a byte order mark.
         return json.loads(payload)
-
-
-def _objection(value: object) -> str:
-    """Return why a plain value has no JSON, "" if it has; containers by their keys alone."""
-    if isinstance(value, dict):
-        return next(filter(None, map(_objection, value)), "")
-    if isinstance(value, str) and _SURROGATE_PAIR.search(value):
-        return f"{described(value)} holds two surrogates that would come back as one character"
-    if isinstance(value, int):
-        try:
-            str(value)
-        except ValueError as error:  # See sys.set_int_max_str_digits.
-            return f"{described(value)}: {error}"
-    return ""

@@ -36,49 +36,44 @@ def with_plain_values(state: State, on_subclass: OnSubclass) -> State:
         equal to stays as it is.
 
     """
-    plain: State = _Replacement(on_subclass).of(dict(state), ROOT, 1)
-    return plain
+    found: dict[int, Any] = {}  #: What stands for an object, by its id.
+    originals: list[Any] = []  #: While an object is kept here, no other gets its id.
 
-
-class _Replacement:
-    """One walk through one state."""
-
-    def __init__(self, on_subclass: OnSubclass) -> None:
-        self._on_subclass = on_subclass
-        self._plain: dict[int, Any] = {}  #: By the id of the original.
-        self._originals: list[Any] = []  #: While an object is kept here, no other gets its id.
-
-    def of(self, value: Any, path: str, depth: int) -> Any:
+    def replaced(value: Any, path: str, depth: int) -> Any:
         """Return what stands for a value: the value itself if nothing else does."""
         kind = type(value)  # Types are compared by identity: a metaclass may define equality.
         if kind is str or kind is int or kind is bool or kind is float or value is None:
             return value
-        if id(value) in self._plain:
-            return self._plain[id(value)]
+        if id(value) in found:
+            return found[id(value)]
         is_plain = kind is dict or kind is list
         plain = value.copy() if is_plain else plain_value(value)
         if plain is None or depth > MAX_DEPTH:
             return value
         if not is_plain:
-            self._on_subclass(path, value)
+            on_subclass(path, value)
         if type(plain) is dict:
-            plain = self._with_plain_keys(plain, path)
-        self._plain[id(value)] = plain
-        self._originals.append(value)
+            plain = _with_plain_keys(plain, path, on_subclass)
+        found[id(value)] = plain
+        originals.append(value)
         if isinstance(plain, dict | list):
             for step, item in plain.items() if isinstance(plain, dict) else enumerate(plain):
-                plain[step] = self.of(item, f"{path}[{shown(step)}]", depth + 1)
+                plain[step] = replaced(item, f"{path}[{shown(step)}]", depth + 1)
         return plain
 
-    def _with_plain_keys(self, given: State, path: str) -> State:
-        """Return a dict with plain keys; the same dict if two keys would become one."""
-        plain = dict(zip(map(_plain_key, given), given.values(), strict=True))
-        if len(plain) != len(given):
-            return given
-        for key, text in zip(given, plain, strict=True):
-            if key is not text:
-                self._on_subclass(path, key)
-        return plain
+    whole: State = replaced(dict(state), ROOT, 1)
+    return whole
+
+
+def _with_plain_keys(given: State, path: str, on_subclass: OnSubclass) -> State:
+    """Return a dict with plain keys; the same dict if two keys would become one."""
+    plain = dict(zip(map(_plain_key, given), given.values(), strict=True))
+    if len(plain) != len(given):
+        return given
+    for key, text in zip(given, plain, strict=True):
+        if key is not text:
+            on_subclass(path, key)
+    return plain
 
 
 def _plain_key(key: object) -> object:
