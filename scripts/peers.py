@@ -90,7 +90,7 @@ class Unsynced(Redundict):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        disk = importlib.import_module("redundict.engine.disk").Disk
+        disk = importlib.import_module("redundict.engine.files").Disk
         for call in ("sync_data", "sync_all", "sync_directory"):
             setattr(disk, call, lambda *_: None)
 
