@@ -26,7 +26,6 @@ import random
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -52,8 +51,7 @@ from contestants import (
 from rich.console import Console
 from rich.progress import Progress
 
-from redundict.engine import threads
-from redundict.formats import strict_json as plainjson
+from redundict.formats import strict_json
 
 SIZES: Final = (1_000, 20_000, 200_000, 1_000_000, 10_000_000, 100_000_000)
 BUDGET: Final = 20_000_000  #: Bytes that one contestant saves at one size, in all rounds.
@@ -91,8 +89,6 @@ def measure(
     state, count = state_of(size, shape), max(5, min(200, BUDGET // size))
     with ExitStack() as stack:
         here = [stack.enter_context(contestant(kind, folder, state)) for kind in kinds]
-        for thread in set(threading.enumerate()) - {threading.current_thread()}:
-            threads._harmless.add(thread)  # noqa: SLF001 - a peer's own: no reason for snapshots
         payload = json.dumps(state, separators=(",", ":")).encode()
         floor = Floor(folder, -(-len(payload) // 4096) * 4096)
         stack.callback(floor.close)
@@ -138,7 +134,7 @@ def parts_of_a_save(state: State, payload: bytes) -> dict[str, Work]:
     parts: dict[str, Work] = {
         "json.dumps": lambda: json.dumps(state).encode(),
         "sha256": lambda: hashlib.sha256(payload).digest(),
-        "check": lambda: plainjson._is_plain(state),  # noqa: SLF001 - a part of a save
+        "check": functools.partial(strict_json.first_fault, state),
     }
     if not missing(FastRedundict):
         parts["orjson.dumps"] = functools.partial(importlib.import_module("orjson").dumps, state)

@@ -10,12 +10,11 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
-
-from contestants import State
+from typing import Any, Final
 
 PATIENCE: Final = 2.0  #: Seconds after which a call that is slow has had rounds enough.
 ENOUGH: Final = 3  #: Rounds that even the slowest gets.
+State = dict[str, Any]
 Times = dict[str, list[float]]  #: Seconds, by name.
 
 

@@ -16,13 +16,14 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import redundict
-from redundict.formats import strict_json as plainjson
+from redundict.formats import strict_json
 
+KEEP: Final = 2  #: Generations that redundict keeps: as many as in every published figure.
 State = dict[str, Any]
 
 
@@ -80,20 +81,22 @@ class Redundict(Contestant):
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
-        self.state = self._with_its_encoder(lambda: redundict.open(self.path, copies=self.copies()))
+        self.state = self._with_its_encoder(
+            lambda: redundict.open(self.path, copies=self.copies(), keep=KEEP)
+        )
 
     def copies(self) -> int | list[str]:
         """Return what the store is opened with."""
         return 2
 
     def _with_its_encoder(self, act: Any) -> Any:
-        before = plainjson._orjson  # noqa: SLF001 - to compare both on one machine
+        before = strict_json._orjson  # noqa: SLF001 - to compare both on one machine
         found = before() if self.fast else None
-        plainjson._orjson = lambda: found  # type: ignore[assignment]  # noqa: SLF001 - as above
+        strict_json._orjson = lambda: found  # type: ignore[assignment]  # noqa: SLF001 - as above
         try:
             return act()
         finally:
-            plainjson._orjson = before  # noqa: SLF001 - as above
+            strict_json._orjson = before  # noqa: SLF001 - as above
 
     def take(self, state: State) -> None:
         if len(self.state) != len(state):

@@ -32,7 +32,8 @@ import redundict
 from redundict.engine import slots, survey
 
 LIFE: Final = 0.03  #: Seconds that a writer lives at most.
-DEATHS: Final = 20  #: That one store lives through.
+DEATHS: Final = 20  #: Kills that one store lives through.
+KEEP: Final = (2, 4)  #: Generations that stores keep, by turns: the fewest, and the default.
 BAD: Final = ("lost", "corrupt", "not healed", "untyped")
 _NUMBER: Final = struct.Struct("<Q")
 
@@ -43,10 +44,10 @@ def content(number: int) -> dict[str, Any]:
     return {"number": number, "pad": f"{number:08}" * rng.choice((1, 100, 600, 1500, 7500))}
 
 
-def write(path: str, reports: int) -> None:
+def write(path: str, keep: int, reports: int) -> None:
     """Commit for ever; close and open again now and then."""
     while True:
-        with redundict.open(path) as state:
+        with redundict.open(path, keep=keep) as state:
             for _ in range(7):
                 number = state.generation + 1
                 state.clear()
@@ -56,12 +57,12 @@ def write(path: str, reports: int) -> None:
                 os.write(reports, _NUMBER.pack(number))
 
 
-def killed(path: str, life: float) -> int:
+def killed(path: str, keep: int, life: float) -> int:
     """Let a writer live for so many seconds; return the last number it reported, 0 if none."""
     reading, reports = os.pipe()
     if (pid := os.fork()) == 0:
         try:
-            write(path, reports)
+            write(path, keep, reports)
         finally:
             os._exit(1)
     os.close(reports)
@@ -76,9 +77,9 @@ def killed(path: str, life: float) -> int:
     return _NUMBER.unpack(last)[0] if last else 0
 
 
-def judge(path: str, returned: int) -> tuple[str, int]:
+def judge(path: str, keep: int, returned: int) -> tuple[str, int]:
     """Open, commit, check; return what is wrong, and the number that is there now."""
-    with redundict.open(path) as state:
+    with redundict.open(path, keep=keep) as state:
         found = state.generation
         if not returned <= found <= returned + 1:
             return "lost", found
@@ -109,11 +110,11 @@ def trials(folder: str, count: int, seed: int) -> Iterator[str]:
     for trial in range(count):
         if trial % DEATHS == 0:
             path, promise = os.path.join(folder, f"{trial}.json"), 0
-        life = rng.random() * LIFE
-        returned = killed(path, life) or promise
+        life, keep = rng.random() * LIFE, KEEP[trial // DEATHS % 2]
+        returned = killed(path, keep, life) or promise
         try:
             marked = is_marked(path)
-            fault, promise = judge(path, returned)
+            fault, promise = judge(path, keep, returned)
         except Exception as error:  # noqa: BLE001 - of whatever type: it is what is looked for
             marked, fault = True, f"untyped {error!r}"
         if fault:

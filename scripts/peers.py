@@ -16,10 +16,11 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+KEEP: Final = 2  #: Generations that redundict keeps: the fewest, so the harshest test.
 State = dict[str, Any]
 
 
@@ -65,7 +66,7 @@ class Redundict(Program):
 
     def save(self, state: State) -> None:
         if self.opened is None:
-            self.opened = self.redundict.open(self.path)
+            self.opened = self.redundict.open(self.path, keep=KEEP)
         self.opened.clear()
         self.opened.update(state)
         self.opened.sync()
@@ -73,7 +74,7 @@ class Redundict(Program):
     def load(self) -> State:
         warnings.simplefilter("ignore")  # what it warns of is in `recovery`
         try:
-            with self.redundict.open(self.path, "w") as opened:
+            with self.redundict.open(self.path, "w", keep=KEEP) as opened:
                 self.said_so = opened.recovery is not None and opened.recovery.newest_lost
                 return dict(opened)
         except self.redundict.NotFoundError:

@@ -43,8 +43,7 @@ SECTOR: Final = 512  #: What the medium writes whole: bytes.
 SAVES: Final = 12  #: States that a program saves while it is logged.
 CUTS: Final = 50  #: States that are made of one log.
 PATIENCE: Final = 60.0  #: Seconds for one save or load.
-#: Seconds that a flush takes, and one with nothing to do: where that is slow too, redundict flushes
-#: its copies at the same time.
+#: Seconds that a flush takes, and one with nothing to do: on a fast medium, and on a slow one.
 FLUSHES: Final = ((0.0, 0.0), (0.002, 0.002))
 MEBIBYTE: Final = 1 << 20
 

@@ -49,7 +49,7 @@ def make(folder: str, stores: int, size: int, seed: int = 0) -> list[str]:
     for number in range(stores):
         place = os.path.join(folder, f"{number % 5}", f"{number // 5 % 5}")
         os.makedirs(place, exist_ok=True)
-        with redundict.open(os.path.join(place, f"{number}.json")) as state:
+        with redundict.open(os.path.join(place, f"{number}.json"), keep=2) as state:
             for state["n"] in (1, 2):
                 state["text"] = rng.randbytes(size // 2).hex()
                 state.sync()
