@@ -134,7 +134,7 @@ def parts_of_a_save(state: State, payload: bytes) -> dict[str, Work]:
     parts: dict[str, Work] = {
         "json.dumps": lambda: json.dumps(state).encode(),
         "sha256": lambda: hashlib.sha256(payload).digest(),
-        "check": functools.partial(strict_json.first_fault, state),
+        "check": functools.partial(strict_json.is_plain, state),
     }
     if not missing(FastRedundict):
         parts["orjson.dumps"] = functools.partial(importlib.import_module("orjson").dumps, state)

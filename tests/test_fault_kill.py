@@ -33,14 +33,14 @@ def saved(path: str, numbers: int) -> None:
 def test_the_judge_sees_a_number_that_is_not_the_one(path: str, returned: int, fault: str) -> None:
     """What was returned or one more is right; less is lost, and two more cannot be."""
     saved(path, 4)
-    assert kill.judge(path, returned)[0] == fault
+    assert kill.judge(path, 4, returned)[0] == fault
 
 
 def test_the_judge_sees_content_that_is_not_the_number_s(path: str) -> None:
     """A generation with the content of another one is corrupt."""
     with redundict.open(path) as state:
         state.update(kill.content(7))
-    assert kill.judge(path, 1) == ("corrupt", 1)
+    assert kill.judge(path, 4, 1) == ("corrupt", 1)
 
 
 @pytest.mark.damages
