@@ -7,8 +7,6 @@ the caller named it. Takes no lock and writes nothing. Knows no slot files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from . import errors
@@ -78,17 +76,20 @@ def decoded(found: Loaded, format: Format | None = None) -> dict[Any, Any]:
 
     """
     chosen = format or safe_format(found.format)
-    with completed(
-        path=found.layout.path,
-        safe=errors.UNTOUCHED,
-        action=found.layout.command("show"),
-        slot=found.survivor.name if found.survivor else None,
-        generation=found.generation or None,
-    ):
+    try:
         if chosen is None or (found.survivor and found.format != chosen.name):
             wanted = format.name if format else None
             raise errors.wrong_format(found.layout.path, found.format, wanted)
         return chosen.decode(found.payload)
+    except errors.FormatError as error:
+        complete(
+            error,
+            path=found.layout.path,
+            action=found.layout.command("show"),
+            slot=found.survivor.name if found.survivor else None,
+            generation=found.generation or None,
+        )
+        raise
 
 
 def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:
@@ -99,17 +100,15 @@ def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:
         raise errors.plain_file_refused(error, layout.path) from error
     if content is None:
         return None
-    with completed(path=layout.path, safe=errors.UNTOUCHED, action=layout.command("show")):
-        return read_plain(content, format)
-
-
-@contextmanager
-def completed(**facts: object) -> Iterator[None]:
-    """Give a `FormatError` the facts that a format does not know; keep those that it has."""
     try:
-        yield
+        return read_plain(content, format)
     except errors.FormatError as error:
-        for name, fact in facts.items():
-            if getattr(error, name) is None:
-                setattr(error, name, fact)
+        complete(error, path=layout.path, action=layout.command("show"))
         raise
+
+
+def complete(error: errors.FormatError, **facts: object) -> None:
+    """Give a `FormatError` the facts that a format does not know; keep those that it has."""
+    for name, fact in facts.items():
+        if getattr(error, name) is None:
+            setattr(error, name, fact)

@@ -84,8 +84,11 @@ def _undo_a_mistake(path: str) -> None:
 def _data(file: str | None) -> tuple[dict[str, Any], str]:
     if file is not None:
         try:
-            with loading.completed(path=file), open(file, "rb") as opened:
+            with open(file, "rb") as opened:
                 return resolve("json").decode(opened.read()), file
+        except errors.FormatError as error:
+            loading.complete(error, path=file)
+            raise
         except OSError as error:
             raise errors.unreadable(error, file) from error
     packages: dict[str, Any] = {}

@@ -84,8 +84,10 @@ def read(
 def _about(file: str) -> Iterator[None]:
     """Turn a refusal of the operating system, and a NUL in the name, into an error about a file."""
     try:
-        with loading.completed(path=file, safe=errors.UNTOUCHED, action=errors.NAME_THE_KIND):
-            yield
+        yield
+    except errors.FormatError as error:
+        loading.complete(error, path=file, action=errors.NAME_THE_KIND)
+        raise
     except errors.RedundictError:
         raise
     except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ import functools
 import os
 import stat
 from io import FileIO
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from redundict import errors
 
@@ -35,12 +35,12 @@ class Disk:
     def open_read(self, path: str) -> FileIO:
         """Open an existing regular file for reading."""
         self._refuse_other_kinds(path)
-        return self._open(path, "rb")
+        return open(path, "rb", buffering=0)
 
     def open_write(self, path: str) -> FileIO:
         """Open an existing regular file for reading and writing."""
         seen = self._refuse_other_kinds(path)
-        file = self._open(path, "r+b")
+        file = open(path, "r+b", buffering=0)  # noqa: SIM115 - the caller closes it
         if not os.path.samestat(seen, os.fstat(file.fileno())):
             file.close()
             raise OSError(errno.ELOOP, "replaced while it was opened", path)
@@ -48,23 +48,20 @@ class Disk:
 
     def create(self, path: str, mode: int) -> FileIO:
         """Create a file that must not exist, and open it for reading and writing."""
-        return self._open(path, "x+b", mode)
-
-    def _open(self, path: str, how: str, mode: int = 0) -> FileIO:
         # The opener is no Python code: an interrupt in it would leak the descriptor.
         opener = functools.partial(os.open, mode=mode)
-        return cast("FileIO", open(path, how, buffering=0, opener=opener))
+        return open(path, "x+b", buffering=0, opener=opener)
 
     def _refuse_other_kinds(self, path: str) -> os.stat_result:
         """Raise `OSError` for a link, which is not followed, and for a FIFO, which would block."""
         seen = os.lstat(path)
+        if stat.S_ISREG(seen.st_mode):
+            return seen
         if stat.S_ISLNK(seen.st_mode):
             raise OSError(errno.ELOOP, "a symbolic link", path)
         if stat.S_ISDIR(seen.st_mode):
             raise IsADirectoryError(errno.EISDIR, "a directory", path)
-        if not stat.S_ISREG(seen.st_mode):
-            raise OSError(errno.ENXIO, "not a regular file", path)
-        return seen
+        raise OSError(errno.ENXIO, "not a regular file", path)
 
     def stat(self, file: FileIO) -> Stat:
         """Return facts from the inode."""

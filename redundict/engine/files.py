@@ -54,11 +54,9 @@ def read(path: str, limit: int | None = None) -> Content:
         OSError: What the system raises.
 
     """
-    file, before = _open(path)
+    file = _open(path)
     try:
-        size = before.size
-        start = 0 if limit is None else max(size - limit, 0)
-        data = _read(file, size - start, start)
+        data = _read_end(file, limit) if limit else _read(file, disk.stat(file).size, 0)
         return Content(data, disk.stat(file))  # after the read: a write meanwhile shows in it
     finally:
         _close_quietly(file)
@@ -124,9 +122,8 @@ class Overwriting:
     def write(self) -> None:
         """Write the content, and start its writeback."""
         wanted = self.mode if self.mode is not None else self.mode_if_new
-        self._file, before = _open_or_create(self._name, 0o666 if wanted is None else wanted)
-        created = before is None
-        before = before or disk.stat(self._file)
+        self._file, created = _open_or_create(self._name, 0o666 if wanted is None else wanted)
+        before = disk.stat(self._file)
         if (created or wanted == self.mode) and wanted not in (None, before.mode):
             disk.chmod(self._file, wanted)
         small = sum(map(len, self.parts)) < _LARGE
@@ -202,7 +199,7 @@ def forget(path: str) -> None:
         OSError: What the system raises, and if the platform has no way to do that.
 
     """
-    file, _ = _open(path)
+    file = _open(path)
     try:
         disk.forget(file)
     except AttributeError:
@@ -233,10 +230,10 @@ def names(directory: str) -> list[str]:
     return disk.names(directory)
 
 
-def _open(path: str, *, writing: bool = False) -> tuple[FileIO, Stat]:
+def _open(path: str, *, writing: bool = False) -> FileIO:
     """Open an existing regular file."""
     try:
-        file = disk.open_write(path) if writing else disk.open_read(path)
+        return disk.open_write(path) if writing else disk.open_read(path)
     except IsADirectoryError:
         raise NotAFileError(errno.EISDIR, "a directory", path) from None
     except OSError as error:
@@ -245,19 +242,24 @@ def _open(path: str, *, writing: bool = False) -> tuple[FileIO, Stat]:
         if error.errno == errno.ENXIO:
             raise NotAFileError(errno.ENXIO, "not a regular file", path) from None
         raise
-    try:
-        return file, disk.stat(file)
-    except BaseException:
-        _close_quietly(file)
-        raise
 
 
-def _open_or_create(path: str, mode: int) -> tuple[FileIO, Stat | None]:
-    """Open a regular file for writing; without a `Stat` if it was created."""
+def _open_or_create(path: str, mode: int) -> tuple[FileIO, bool]:
+    """Open a regular file for writing; tell whether it was created."""
     try:
-        return _open(path, writing=True)
+        return _open(path, writing=True), False
     except FileNotFoundError:
-        return disk.create(path, mode), None
+        return disk.create(path, mode), True
+
+
+def _read_end(file: FileIO, limit: int) -> bytes:
+    """Read the last `limit` bytes, or as many as there are."""
+    try:
+        return disk.read(file, limit, -limit)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the file is shorter
+            raise
+        return _read(file, limit, 0)
 
 
 def _read(file: FileIO, size: int, offset: int) -> bytes:
