@@ -71,3 +71,17 @@ def test_what_is_not_a_pickled_dict_is_a_format_error(payload: bytes) -> None:
     with pytest.raises(FormatError, match=r"^not readable as pickle: ") as caught:
         PICKLE.decode(payload)
     assert not isinstance(caught.value, UnstorableError)
+
+
+class Sealed(dict[str, int]):
+    """A dict that cannot be pickled, though all of its items can."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("sealed")
+
+
+def test_a_container_that_refuses_itself_is_named() -> None:
+    """The path leads to the container and not to the whole state."""
+    error = refusal_of(PICKLE, {"a": [Sealed(b=1)]})
+    assert error.item == "state['a'][0]"
+    assert "sealed" in error.what

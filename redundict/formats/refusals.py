@@ -72,7 +72,7 @@ def unencodable(
     """
 
     def objection(value: object) -> Objection | None:
-        if isinstance(value, dict | list | tuple):
+        if type(value) in (dict, list, tuple):
             return None  # An item in it may be at fault, and comes next.
         try:
             encode(value)
