@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
+from . import errors
 from .engine.store import Outcome
 
 
@@ -79,7 +80,8 @@ class Committer:
         try:
             self.start()
         except RuntimeError:  # the interpreter is exiting, and starts no threads any more
-            self.commit_waiting()
+            if owner := self._owner():
+                self.commit_waiting(owner)
         return future
 
     def start(self) -> None:
@@ -97,24 +99,43 @@ class Committer:
             self._thread = None
             self._wakeup.notify()
 
-    def commit_waiting(self) -> None:
-        """Commit the newest state that waits, answer everybody who waits, and tell how it ended."""
-        with self._queue:
-            waiting, self._waiting = self._waiting, []
-        owner = self._owner()
-        if not waiting or owner is None:
+    def commit_waiting(self, owner: _Owner) -> None:
+        """Commit the newest state that waits, answer everybody who waits, and tell how it ended.
+
+        What waits stays in the queue until it is answered. What is no error of the store, such as
+        an exception of a signal handler, goes to the caller and answers nobody.
+        """
+        if not self._waiting:
             return
-        outcome, error = _attempt(owner, max(encoded for encoded, _ in waiting))
-        for _, future in waiting:
-            if future.set_running_or_notify_cancel():
+        newest = max(encoded for encoded, _ in list(self._waiting))
+        outcome, error = None, None
+        try:
+            outcome = owner._commit(newest)
+        except errors.RedundictError as refused:
+            error = refused
+        self._answer(newest.order, outcome, error)
+        owner._tell_unasked(outcome, error)
+
+    def _answer(self, order: int, outcome: Outcome | None, error: BaseException | None) -> None:
+        """Answer all that wait for a state up to `order`; what their callbacks raise comes last."""
+        raised = None
+        while answered := [entry for entry in list(self._waiting) if entry[0].order <= order]:
+            entry = answered[0]
+            try:
+                with self._queue:
+                    if entry not in self._waiting:  # another thread was faster
+                        continue
+                    self._waiting.remove(entry)
+                if not entry[1].set_running_or_notify_cancel():
+                    continue
                 if outcome:
-                    future.set_result(outcome.generation)
+                    entry[1].set_result(outcome.generation)
                 else:
-                    future.set_exception(error)
-        if isinstance(error, Exception | None):
-            owner._tell_unasked(outcome, error)
-        else:
-            raise error
+                    entry[1].set_exception(error)
+            except SystemExit as exit:  # of a callback; other exceptions are logged by the future
+                raised = exit
+        if raised:
+            raise raised
 
     def _run(self) -> None:
         due = time.monotonic() + self._every
@@ -126,7 +147,12 @@ class Committer:
                     return
             began = time.monotonic()
             is_due = bool(self._every) and began >= due
-            self._work(is_due=is_due)
+            # The dict is kept alive: the collector must not close it in its own commit.
+            owner = self._owner()
+            if owner is None:  # it is closed by its `__del__`, which answers what waits
+                return
+            self._work(owner, is_due=is_due)
+            del owner
             if is_due:  # what changes now is committed when the next round ends, not when it begins
                 took = time.monotonic() - began
                 due = began + self._every - min(took, self._every / 2)
@@ -134,26 +160,16 @@ class Committer:
     def _is_dismissed(self) -> bool:
         return self._thread is not threading.current_thread()
 
-    def _work(self, *, is_due: bool) -> None:
-        # The dict is kept alive: the collector must not close it from within its own commit.
-        owner = self._owner()
-        if owner is None:
-            return
-        self.commit_waiting()
-        if not is_due:
-            return
+    def _work(self, owner: _Owner, *, is_due: bool) -> None:
+        """Do what is to be done; nobody is there to catch an error, so it is told."""
         outcome, error = None, None
+        order = max((encoded.order for encoded, _ in list(self._waiting)), default=0)
         try:
-            if encoded := owner._encode_unasked():
+            self.commit_waiting(owner)
+            if is_due and (encoded := owner._encode_unasked()):
                 outcome = owner._commit(encoded)
-        except Exception as raised:  # noqa: BLE001 - nobody is there to catch it: it is told
-            error = raised
-        owner._tell_unasked(outcome, error)
-
-
-def _attempt(owner: _Owner, encoded: Encoded) -> tuple[Outcome | None, BaseException | None]:
-    """Commit a state; return what came of it, or what was raised: those who wait must know."""
-    try:
-        return owner._commit(encoded), None
-    except BaseException as error:  # noqa: BLE001 - the caller raises it, once it is answered
-        return None, error
+        except BaseException as raised:  # noqa: BLE001 - those who wait must not wait for ever
+            error = raised if isinstance(raised, Exception) else RuntimeError(f"{raised!r}")
+            self._answer(order, None, error)
+        if is_due or error:
+            owner._tell_unasked(outcome, error)

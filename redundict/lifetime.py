@@ -28,6 +28,7 @@ class Mortal:
 
     path: str
     lock: Any
+    _turn: Any
     _store: Stored
 
     @property
@@ -56,7 +57,8 @@ class Mortal:
             raise errors.lock_held_at_exit(self.path)
         try:
             self.sync()
-            self._store.release()
+            with self._turn:
+                self._store.release()
         finally:
             self.lock.release()
 
@@ -130,7 +132,7 @@ if hasattr(os, "register_at_fork"):
 Kind = TypeVar("Kind", bound=type[dict[Any, Any]])
 
 
-class _Closed:
+class Closed:
     """The few methods that a closed dict still has."""
 
     path: str
@@ -161,11 +163,11 @@ def closed_class(kind: Kind) -> Kind:
         for name, it in vars(base).items()
         if callable(it) and (not name.startswith("_") or name.startswith("__"))
     }
-    refused = dict.fromkeys(methods - _MACHINERY - vars(_Closed).keys(), _refuse)
-    return type(f"Closed{kind.__name__}", (_Closed, kind), refused)  # type: ignore[return-value]
+    refused = dict.fromkeys(methods - _MACHINERY - vars(Closed).keys(), _refuse)
+    return type(f"Closed{kind.__name__}", (Closed, kind), refused)  # type: ignore[return-value]
 
 
-def _refuse(self: _Closed, *_: object, **__: object) -> NoReturn:
+def _refuse(self: Closed, *_: object, **__: object) -> NoReturn:
     raise errors.closed(self.path)
 
 
@@ -179,5 +181,5 @@ def read_only_class(kind: Kind) -> Kind:
     return type(f"ReadOnly{kind.__name__}", (kind,), refused)  # type: ignore[return-value]
 
 
-def _refuse_change(self: _Closed, *_: object, **__: object) -> NoReturn:
+def _refuse_change(self: Closed, *_: object, **__: object) -> NoReturn:
     raise errors.read_only(self.path)

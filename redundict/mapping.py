@@ -91,8 +91,7 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
     _committer: Committer | None  # is there from the first commit in the background on
     _transactions: Transactions
     _order: int  # the number of states that were encoded; see `Encoded`
-    _committed: int  # the order of the newest state that is durable
-    _waiting: Encoded | None  # encoded, and not yet tried to be committed
+    _committed: int  # states up to this order are durable, or were given up
     _incoming: tuple[str | None, dict[Any, Any]] | None  # see `_adopt_incoming`
 
     def __init__(
@@ -131,6 +130,7 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
                 self._background().start()
         except BaseException:
             self._store.release()
+            del self._store  # nothing is open, so `__init__` may be called again
             raise
         self._let_others_in()
         if flag != "r":
@@ -213,8 +213,11 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
                 if is_stale:
                     self._load()
             finally:
-                self._adopt_incoming()
-                self._let_others_in()
+                try:
+                    self._adopt_incoming()
+                finally:
+                    self._adopt_incoming()  # does nothing, unless an interrupt came in between
+                    self._let_others_in()
         if is_stale:
             self._tell_recovery()
         return self.generation
@@ -275,8 +278,11 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
                 self._incoming = (self._store.digest, self._state_of(target))
                 outcome = recovery.commit_again(self._store, target)
             finally:
-                self._adopt_incoming()
-                self._let_others_in()
+                try:
+                    self._adopt_incoming()
+                finally:
+                    self._adopt_incoming()  # does nothing, unless an interrupt came in between
+                    self._let_others_in()
         self._tell(outcome)
         return outcome.generation
 
@@ -304,6 +310,7 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
 
     def _close_at_last(self) -> None:
         try:
+            self._transactions.end_abandoned()
             self.close()
         except BaseException:
             self._release()  # the name is going out of scope: nobody could close it again
@@ -319,6 +326,7 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         """Return the state as it is now, as a payload. Its place in the order is when it began."""
         self._refuse_unready()
         with self.lock:
+            self._refuse_closed()
             self._transactions.refuse_inside()
             encoded = self._encode_now()
         return encoded  # noqa: RET504 - an interrupt before it must find the lock free
@@ -331,44 +339,41 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         except errors.FormatError as error:
             error.path = self.path
             raise
-        self._waiting = encoded
         return encoded
 
     def _commit(self, encoded: Encoded) -> Outcome:
-        """Commit a state, unless a newer one is durable already."""
+        """Commit a state, unless a newer one is durable or has replaced it in memory."""
         outcome = None
         with self._turn:
-            if self._waiting is encoded:
-                self._waiting = None
-            if encoded.order > self._committed and not self._is_left_to_others(encoded):
+            is_due = encoded.order > self._committed
+            if is_due and self._options.shared:  # others may have committed: that is no conflict
+                is_due = not self._store.is_committed(encoded.payload, self.format)
+            if is_due:
                 try:
                     self._store.acquire(self._options.timeout)
                     outcome = self._store.commit(encoded.payload, self.format)
-                    self._committed = encoded.order
                 finally:
                     self._let_others_in()
+            self._committed = max(self._committed, encoded.order)
         return outcome or Outcome(self.generation, {})
 
-    def _is_left_to_others(self, encoded: Encoded) -> bool:
-        """Tell whether nothing is to be committed, though others may have committed since."""
-        return self._options.shared and self._store.is_committed(encoded.payload, self.format)
-
     def _begin_exclusive(self, timeout: float | None = None) -> None:
-        """Commit what another thread has encoded and not committed; then take the store's lock."""
+        """Commit what `sync_soon` was given, then take the store's lock, in a turn."""
+        self._refuse_closed()
         self._transactions.refuse_inside()
-        if self._waiting:
-            self._commit(self._waiting)
+        self._commit_waiting()
         self._store.acquire(self._options.timeout if timeout is None else timeout)
 
     def _commit_waiting(self) -> None:
         """Commit what `sync_soon` was given, before anything else happens to memory."""
         if self._committer and not self._transactions.is_open:
-            self._committer.commit_waiting()
+            self._committer.commit_waiting(self)
 
     def _let_others_in(self) -> None:
         """Let go of the lock between two commits, if the store is shared."""
-        if self._options.shared and not self._transactions.is_open:
-            self._store.release()
+        with self._turn:  # another thread may be in the middle of a commit
+            if self._options.shared and not self._transactions.is_open:
+                self._store.release()
 
     # --- store to memory
 
@@ -385,8 +390,8 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         self.recovery = put_aside or self.recovery
         self._tell_recovery()
 
-    def _load(self) -> None:
-        """Take the newest generation into memory; raise with memory as it was."""
+    def _load(self) -> Loaded:
+        """Take the newest generation into memory and return it; raise with memory as it was."""
         found = self._store.read()
         state = self._state_of(found)
         self._incoming = (self._store.digest, state)
@@ -395,6 +400,7 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         if found.is_empty:
             self._store.forget_content()
         self.recovery = recovery_of(found, healed) if found.flaws() else None
+        return found
 
     def _tell(self, outcome: Outcome | None) -> None:
         """Tell if a commit did not reach every copy. Memory and store agree already (law 14)."""
@@ -419,10 +425,17 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         return state or {}
 
     def _replace(self, state: dict[Any, Any]) -> None:
-        """Replace memory. If an interrupt comes in between, the next call does it again."""
+        """Replace memory, whatever interrupts it; what was encoded before is given up."""
         self._incoming = (None, state)
-        dict.clear(self)
-        dict.update(self, state)
+        try:
+            dict.clear(self)
+            dict.update(self, state)
+        except BaseException:
+            dict.clear(self)
+            dict.update(self, state)
+            self._incoming = None
+            raise
+        self._committed = self._order
         self._incoming = None
 
     def _adopt_incoming(self) -> None:
@@ -442,11 +455,15 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
             raise errors.read_only(self.path)
         self._refuse_busy()
 
+    def _refuse_closed(self) -> None:
+        """Raise if another thread has closed the store while this one waited for its lock."""
+        if isinstance(self, lifetime.Closed):
+            raise errors.closed(self.path)
+
     def _refuse_busy(self) -> None:
         """Raise in a child of fork, and in a signal handler that interrupts a call."""
         self._store.refuse_in_child()  # before a lock that no thread of a child can let go of
-        in_turn = self._turn._is_owned()  # noqa: SLF001 - as `threading.Condition` asks it
-        if in_turn and not self._transactions.is_open:
+        if self._turn._is_owned():  # noqa: SLF001 - as `threading.Condition` asks it
             raise errors.busy(self.path)
 
     # --- the committer
@@ -479,16 +496,18 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         self._transactions = Transactions(self.path)
         self._committer = None
         self._order = self._committed = 0
-        self._waiting = self._incoming = None
+        self._incoming = None
 
     def _release(self) -> None:
-        lifetime.unregister(self)
-        self._let_go()
-        self.__class__ = lifetime.closed_class(type(self))
+        try:
+            self._let_go()
+        finally:
+            lifetime.unregister(self)
+            self.__class__ = lifetime.closed_class(type(self))
 
     def _let_go(self) -> None:
         if self._committer:
-            self._committer.commit_waiting()
+            self._committer.commit_waiting(self)
             self._committer.stop()
         with self._turn:
             self._store.release()

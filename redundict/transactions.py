@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -50,6 +51,7 @@ class Transactions:
     depth: int = 0  #: How many are open.
     _task: object = None
     _has_failed: bool = False
+    _outermost: Callable[[], Transaction[Any] | None] = lambda: None
 
     @property
     def is_open(self) -> bool:
@@ -60,10 +62,12 @@ class Transactions:
         """Tell whether another task of this thread has one."""
         return self.is_open and self._task is not current_task()
 
-    def begin(self) -> None:
+    def begin(self, transaction: Transaction[Any] | None) -> None:
         """Begin one, perhaps inside another."""
         if self.belongs_to_other_task():
             raise errors.other_task(self.path)
+        if transaction and not self.is_open:
+            self._outermost = weakref.ref(transaction)
         self._task = current_task()
         self.depth += 1
 
@@ -71,6 +75,11 @@ class Transactions:
         """End the innermost; if it `failed`, the outermost cannot succeed any more."""
         self.depth -= 1
         self._has_failed = (self._has_failed or failed) and self.is_open
+
+    def end_abandoned(self) -> None:
+        """Undo the transaction that an interrupt kept from its end, if there is one."""
+        if self.is_open and (abandoned := self._outermost()):
+            abandoned.close()
 
     def refuse_failed(self, generation: int) -> None:
         """Raise `TransactionError` if one failed that was inside the outermost one."""
@@ -97,9 +106,10 @@ class _Owner(Protocol):
     _turn: Any
 
     def _refuse_unready(self) -> None: ...
+    def _refuse_closed(self) -> None: ...
     def _commit_waiting(self) -> None: ...
     def _begin_exclusive(self, timeout: float) -> None: ...
-    def _load(self) -> None: ...
+    def _load(self) -> Loaded: ...
     def _state_of(self, found: Loaded) -> dict[Any, Any]: ...
     def _replace(self, state: dict[Any, Any]) -> None: ...
     def _tell_recovery(self) -> None: ...
@@ -118,88 +128,100 @@ class Transaction(Generic[State]):
 
     ``with`` waits for the transactions of other threads and refuses to join one of another task of
     its own thread. ``async with`` waits for both, and lets the event loop go on meanwhile.
+
+    Its steps are those of a generator, which ends them when it is dropped: so a transaction that an
+    interrupt kept from its end is undone, and the lock is free.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._before = "", b""  # the digest and the payload of the commit before
+        self._running: Generator[None] | None = None
 
     def __enter__(self) -> State:
-        self._begin(wait=True)
+        self._running = self._steps()
+        next(self._running)
         return self._state
 
     async def __aenter__(self) -> State:
         import asyncio  # noqa: PLC0415 - slow to import, and it is loaded already
 
-        pause = _PAUSE
-        while not self._begin(wait=False):
+        pause, state = _PAUSE, self._state
+        while True:
+            if state.lock.acquire(blocking=False):
+                try:
+                    if not state._transactions.belongs_to_other_task():
+                        return self.__enter__()
+                finally:
+                    state.lock.release()
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return self._state
 
     def __exit__(
         self, kind: object, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        state, transactions, outcome = self._state, self._state._transactions, None
+        running = self._running
+        if running is None:
+            return
         try:
-            if transactions.depth == 1:
-                try:
-                    if error is None:
-                        transactions.refuse_failed(state.generation)
-                        outcome = state._commit(state._encode_now())
-                finally:
-                    if outcome is None:
-                        self._undo()
-        finally:
-            transactions.end(failed=error is not None)
-            state._let_others_in()
-            state.lock.release()
-        state._tell(outcome)
+            if error is None:
+                next(running, None)
+            else:
+                running.throw(error)
+        except BaseException as raised:
+            if raised is not error:
+                raise
 
     async def __aexit__(
         self, kind: object, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    def _begin(self, *, wait: bool) -> bool:
-        """Begin; return False if another has to end first and the caller must not `wait`."""
-        state, transactions, begun = self._state, self._state._transactions, False
+    def close(self) -> None:
+        """Undo what an interrupt kept from its end."""
+        if self._running:
+            self._running.close()
+
+    def _steps(self) -> Generator[None]:
+        """Begin; let the caller change the dict; commit, or undo."""
+        state, transactions, outcome = self._state, self._state._transactions, None
         state._refuse_unready()
         state._commit_waiting()
-        if not state.lock.acquire(blocking=wait):
-            return False
-        try:
-            if wait or not transactions.belongs_to_other_task():
-                transactions.begin()
-                begun = True
-                if transactions.depth == 1:
-                    self._commit_before()
-        except BaseException:
-            if begun:
-                transactions.end(failed=True)
-                state._let_others_in()
-            state.lock.release()
-            raise
-        if not begun:
-            state.lock.release()
-        return begun
+        with state.lock:
+            state._refuse_closed()
+            transactions.begin(self)
+            failed, is_outermost, before = True, transactions.depth == 1, None
+            try:
+                before = self._commit_before() if is_outermost else None
+                yield
+                if is_outermost:
+                    transactions.refuse_failed(state.generation)
+                    outcome = state._commit(state._encode_now())
+                failed = False
+            finally:
+                try:
+                    if before and not outcome:
+                        self._undo(*before)
+                finally:
+                    transactions.end(failed=failed)
+                    state._let_others_in()
+        state._tell(outcome)
 
-    def _commit_before(self) -> None:
-        """Commit what came before, so that to undo means to go back to that."""
+    def _commit_before(self) -> tuple[str, bytes]:
+        """Commit what came before, so that to undo means to go back to that; return it."""
         state = self._state
         encoded = state._encode_now()
         with state._turn:  # a store that is shared is held until the end
             state._store.acquire(state._options.timeout)
         outcome = state._commit(encoded)
-        self._before = state._store.digest, encoded.payload
+        before = state._store.digest, encoded.payload
         state._tell(outcome)
+        return before
 
-    def _undo(self) -> None:
+    def _undo(self, digest: str, payload: bytes) -> None:
         """Take memory back to where it was, unless something was committed since."""
-        state, (digest, payload) = self._state, self._before
-        if state._store.digest == digest:
-            before = state._options.format.decode(payload)
-            state._replace(filled_in(before, state._options.defaults))
+        if self._state._store.digest == digest:
+            chosen = self._state._options
+            self._state._replace(filled_in(chosen.format.decode(payload), chosen.defaults))
 
 
 class _TryAgainError(Exception):
@@ -231,24 +253,28 @@ def modify(state: State, function: Callable[[State], Result], timeout: float) ->
 def _modify_once(
     state: State, function: Callable[[State], Result], timeout: float
 ) -> tuple[Result, Outcome]:
-    with state.lock, state._turn:
-        state._begin_exclusive(timeout)
-        state._transactions.begin()
-        done, before = False, None
+    transactions, outcome, found = state._transactions, None, None
+    depth = transactions.depth
+    with state.lock:
         try:
-            state._load()
-            before = state._store.digest
+            with state._turn:
+                state._begin_exclusive(timeout)
+                transactions.begin(None)
+                found = state._load()
+            start = state._state_of(found) if found.is_empty else None  # reads a plain file
             result = function(state)
-            state._transactions.refuse_failed(state.generation)
+            transactions.refuse_failed(state.generation)
             encoded = state._encode_now()
             try:
                 outcome = state._commit(encoded)
             except errors.ConflictError as conflict:
                 raise _TryAgainError(conflict) from conflict
-            done = True
         finally:
-            state._transactions.end(failed=not done)
-            if not done and state._store.digest == before:
-                state._replace(state._state_of(state._store.read()))
-            state._let_others_in()
+            try:
+                if found and not outcome and state._store.digest == found.digest:
+                    state._replace(state._state_of(found) if start is None else start)
+            finally:
+                if transactions.depth > depth:
+                    transactions.end(failed=not outcome)
+                state._let_others_in()
     return result, outcome

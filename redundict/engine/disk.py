@@ -130,11 +130,14 @@ class Disk:
         # The separator tells the platform, at call time, so that a simulated Windows is believed.
         if os.sep == "\\":
             return
-        fd = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        descriptors: list[int] = []
         try:
-            os.fsync(fd)
+            # One call of C code: an interrupt between two lines would leak the descriptor.
+            descriptors.extend(map(os.open, [path], [os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)]))
+            os.fsync(descriptors[0])
         finally:
-            os.close(fd)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def close(self, file: FileIO) -> None:
         """Close a file."""

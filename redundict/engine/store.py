@@ -125,7 +125,9 @@ class Store:
         content = _Content(len(found.payload), found.format, found.payload_digest)
         self._ledger.accept()
         self._at_opening = self._at_opening or found.generation
-        self._committed = content if found.survivor else None
+        # An unfinished slot may hold a newer generation that a crash would bring back.
+        is_newest = found.survivor is not None and not self._ledger.unfinished()
+        self._committed = content if is_newest else None
         self.generation, self.digest = found.generation, found.digest
 
     # --- committing

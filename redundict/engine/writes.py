@@ -159,9 +159,19 @@ def _bad_slots(ledger: Ledger, survivor: Slot, *, older: bool) -> list[tuple[Slo
         wanted = slots.homes(known)
         for flaw in slots.flaws(known, survivor, ledger.layout.keep):
             source = wanted.get(flaw.slot.index)
-            if source and flaw.slot.index != survivor.index and not flaw.slot.sound:
+            if source and flaw.slot.index != survivor.index and _is_older(flaw.slot, source):
                 found.append((flaw.slot, source))
     return found
+
+
+def _is_older(bad: Slot, source: Slot) -> bool:
+    """Tell whether a bad slot holds nothing that anybody may still want.
+
+    It is the torn victim of an interrupted commit, or its trailer names the source's generation. A
+    slot that is missing or cannot be read may hold the newest generation, and come back (law 7).
+    """
+    is_torn = bad.state is SlotState.TORN and not bad.is_unfinished
+    return is_torn or (not bad.sound and bad.claimed == source.generation)
 
 
 def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | None:
