@@ -41,7 +41,7 @@ from .permadict import PermaDict
 from .recovery import Repaired, repair, rollback
 from .report import Recovery, Report, check
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AccessError",

@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
-from . import errors
+from . import errors, lifetime
 from .engine.store import Outcome
+from .events import Events
+from .options import Options
 
 
 class Encoded(NamedTuple):
@@ -173,3 +176,51 @@ class Committer:
             self._answer(order, None, error)
         if is_due or error:
             owner._tell_unasked(outcome, error)
+
+
+class Backgrounded:
+    """What a dict does for its commits in the background."""
+
+    path: str
+    lock: Any
+    _options: Options
+    _events: Events
+    _committer: Committer | None  # is there from the first commit in the background on
+
+    def _background(self) -> Committer:
+        with self.lock:
+            if self._committer is None:
+                every = self._options.autosync
+                self._committer = Committer(weakref.ref(self), self.path, every)
+            committer = self._committer
+        return committer  # noqa: RET504 - an interrupt before it must find the lock free
+
+    def _stop_background(self) -> None:
+        if self._committer:
+            try:
+                self._committer.commit_waiting(self)
+            finally:
+                self._committer.stop()
+
+    def _encode_unasked(self) -> Encoded | None:
+        with self.lock:  # nobody closes it in between
+            return self._encode() if lifetime.is_registered(self) else None
+
+    def _tell_unasked(self, outcome: Outcome | None, error: Exception | None) -> None:
+        try:
+            self._tell(outcome)
+        except errors.RedundancyWarning as warning:  # a filter made an error of it
+            error = warning
+        self._events.failed(error)
+
+    def _encode(self) -> Encoded:
+        """Return the state as it is now."""
+        raise NotImplementedError
+
+    def _commit(self, encoded: Encoded) -> Outcome:
+        """Commit a state, unless a newer one is durable."""
+        raise NotImplementedError
+
+    def _tell(self, outcome: Outcome | None) -> None:
+        """Tell if a commit did not reach every copy."""
+        raise NotImplementedError

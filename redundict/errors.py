@@ -337,7 +337,8 @@ def conflict(path: str, slot: str, generation: int) -> ConflictError:
 
 def diverged(path: str, one: str, other: str, generation: int, repair: str) -> DivergedError:
     """Return the error for two slots with one number and different content."""
-    what = f"{one} and {other} hold different content as generation {generation}"
+    what = f"{one} and {other} hold different content as generation {generation}; the copy that is "
+    what += "not preferred will be put aside"
     return DivergedError(what, path=path, slot=other, generation=generation, action=repair)
 
 
@@ -403,7 +404,7 @@ def closed(path: str) -> ClosedError:
 
 def inside_transaction(path: str) -> TransactionError:
     """Return the error for a commit in the middle of a transaction."""
-    what = "a transaction is going on, in this very thread, which commits at its end"
+    what = "a transaction is going on in this thread, and commits at its end"
     safe, action = "nothing was committed", "call it after the transaction"
     return TransactionError(what, path=path, safe=safe, action=action)
 

@@ -51,6 +51,14 @@ class Mortal:
             text = f"{self.path} was not closed, and not all of it was saved: it is saved now"
             warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
 
+    def _let_go(self) -> None:
+        """Commit what waits, and let go of the store, whatever callbacks raise."""
+        try:
+            self._stop_background()
+        finally:
+            with self._turn:
+                self._store.release()
+
     def _save_at_exit(self) -> None:
         """Save what is unsaved; whoever runs after this may still go on."""
         if not self.lock.acquire(timeout=_AT_EXIT):
@@ -69,6 +77,10 @@ class Mortal:
 
     def sync(self) -> int:
         """Save what is unsaved."""
+        raise NotImplementedError
+
+    def _stop_background(self) -> None:
+        """Commit what waits in the background, and let that end."""
         raise NotImplementedError
 
     def _begin_alone(self) -> None:
@@ -93,7 +105,7 @@ def unregister(state: Mortal) -> None:
     _open.pop(id(state), None)
 
 
-def is_registered(state: Mortal) -> bool:
+def is_registered(state: object) -> bool:
     """Tell whether a store is to be saved at exit."""
     return id(state) in _open
 

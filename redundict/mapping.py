@@ -14,12 +14,11 @@ to. Commits come in the order in which their states were encoded.
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
 
 from . import errors, lifetime, loading, options, recovery
-from .committer import Commit, Committer, Encoded
+from .committer import Backgrounded, Commit, Encoded
 from .engine.history import History
 from .engine.layout import COPIES, KEEP, Copies
 from .engine.newest import Loaded
@@ -34,7 +33,7 @@ from .transactions import Transaction, Transactions, modify
 Result = TypeVar("Result")
 
 
-class RedunDict(lifetime.Mortal, dict[K, V]):
+class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
     """A dict of which every `sync` is a durable, checksummed, numbered generation.
 
     What is unsaved when the interpreter exits is saved. A store that nobody refers to any more is
@@ -88,7 +87,6 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
     recovery: Recovery | None
     lock: Any  # a reentrant lock: a type that threading does not name
     _turn: Any  # to read and to write the store; whoever takes `lock` as well takes that first
-    _committer: Committer | None  # is there from the first commit in the background on
     _transactions: Transactions
     _order: int  # the number of states that were encoded; see `Encoded`
     _committed: int  # states up to this order are durable, or were given up
@@ -185,6 +183,8 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
             UnstorableError, CommitError, ConflictError, TransactionError: As `sync`.
 
         """
+        if isinstance(self, lifetime.Closed):  # a bound method of before
+            return
         self._store.refuse_in_child()
         with self.lock:
             outcome = self._commit(self._encode()) if self.flag != "r" else None
@@ -466,27 +466,6 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         if self._turn._is_owned():  # noqa: SLF001 - as `threading.Condition` asks it
             raise errors.busy(self.path)
 
-    # --- the committer
-
-    def _background(self) -> Committer:
-        with self.lock:
-            if self._committer is None:
-                every = self._options.autosync
-                self._committer = Committer(weakref.ref(self), self.path, every)
-            committer = self._committer
-        return committer  # noqa: RET504 - an interrupt before it must find the lock free
-
-    def _encode_unasked(self) -> Encoded | None:
-        with self.lock:  # nobody closes it in between
-            return self._encode() if lifetime.is_registered(self) else None
-
-    def _tell_unasked(self, outcome: Outcome | None, error: Exception | None) -> None:
-        try:
-            self._tell(outcome)
-        except errors.RedundancyWarning as warning:  # a filter made an error of it
-            error = warning
-        self._events.failed(error)
-
     # --- the end
 
     def _begin_alone(self) -> None:
@@ -504,13 +483,6 @@ class RedunDict(lifetime.Mortal, dict[K, V]):
         finally:
             lifetime.unregister(self)
             self.__class__ = lifetime.closed_class(type(self))
-
-    def _let_go(self) -> None:
-        if self._committer:
-            self._committer.commit_waiting(self)
-            self._committer.stop()
-        with self._turn:
-            self._store.release()
 
 
 open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.

@@ -92,11 +92,20 @@ class PermaDict(RedunDict[Any, Any]):
                 errors.warn(f"{self.path}: {item}: {told}", UserWarning)
 
     def _is_saved(self) -> bool:
-        """Tell whether the dict was closed and has not changed since."""
-        if self._store.is_held():
-            return False
-        payload = self._encode().payload
-        return self._store.is_committed(payload, self.format) and self._store.is_complete()
+        """Tell whether the dict was closed, in every copy, and has not changed since."""
+        return self._is_unchanged_since_close() and self._store.is_complete()
+
+    def _is_unchanged_since_close(self) -> bool:
+        held = self._store.is_held()
+        return not held and self._store.is_committed(self._encode().payload, self.format)
+
+    def _save_at_exit(self) -> None:
+        if not self._is_unchanged_since_close():
+            super()._save_at_exit()
+
+    def _close_at_last(self) -> None:
+        if not self._is_unchanged_since_close():
+            super()._close_at_last()
 
     def _release(self) -> None:
         self._let_go()  # it stays registered: what is changed from now on is saved at exit

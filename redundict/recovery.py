@@ -121,7 +121,7 @@ def rollback(
 ) -> int:
     """Commit generation `to` (by default the one before the newest) again; return the new number.
 
-    Raises `NoGenerationError` if no copy of it verifies or if it is the newest, and what opening
+    Raises `NotFoundError` if no copy of it verifies or if it is the newest, and what opening
     for writing raises.
     """
     with prepared_rollback(path, to, copies=copies, timeout=timeout) as prepared:

@@ -49,8 +49,8 @@ class Transactions:
 
     path: str
     depth: int = 0  #: How many are open.
+    has_failed: bool = False  #: One inside the outermost did, so that cannot succeed any more.
     _task: object = None
-    _has_failed: bool = False
     _outermost: Callable[[], Transaction[Any] | None] = lambda: None
 
     @property
@@ -71,19 +71,15 @@ class Transactions:
         self._task = current_task()
         self.depth += 1
 
-    def end(self, *, failed: bool) -> None:
-        """End the innermost; if it `failed`, the outermost cannot succeed any more."""
-        self.depth -= 1
-        self._has_failed = (self._has_failed or failed) and self.is_open
-
     def end_abandoned(self) -> None:
         """Undo the transaction that an interrupt kept from its end, if there is one."""
         if self.is_open and (abandoned := self._outermost()):
             abandoned.close()
+        self.depth, self.has_failed = 0, False
 
     def refuse_failed(self, generation: int) -> None:
         """Raise `TransactionError` if one failed that was inside the outermost one."""
-        if self._has_failed:
+        if self.has_failed:
             raise errors.failed_inside(self.path, generation)
 
     def refuse_inside(self) -> None:
@@ -201,8 +197,11 @@ class Transaction(Generic[State]):
                 try:
                     if before and not outcome:
                         self._undo(*before)
-                finally:
-                    transactions.end(failed=failed)
+                finally:  # plain assignments first: an interrupt comes where a function begins
+                    transactions.depth -= 1
+                    transactions.has_failed = not is_outermost and (
+                        failed or transactions.has_failed
+                    )
                     state._let_others_in()
         state._tell(outcome)
 
@@ -253,7 +252,7 @@ def modify(state: State, function: Callable[[State], Result], timeout: float) ->
 def _modify_once(
     state: State, function: Callable[[State], Result], timeout: float
 ) -> tuple[Result, Outcome]:
-    transactions, outcome, found = state._transactions, None, None
+    transactions, outcome, found, start = state._transactions, None, None, None
     depth = transactions.depth
     with state.lock:
         try:
@@ -261,7 +260,8 @@ def _modify_once(
                 state._begin_exclusive(timeout)
                 transactions.begin(None)
                 found = state._load()
-            start = state._state_of(found) if found.is_empty else None  # reads a plain file
+            if found.is_empty:
+                start = state._state_of(found)  # from a plain file; an undo must not read
             result = function(state)
             transactions.refuse_failed(state.generation)
             encoded = state._encode_now()
@@ -274,7 +274,7 @@ def _modify_once(
                 if found and not outcome and state._store.digest == found.digest:
                     state._replace(state._state_of(found) if start is None else start)
             finally:
-                if transactions.depth > depth:
-                    transactions.end(failed=not outcome)
+                transactions.depth = depth
+                transactions.has_failed = False
                 state._let_others_in()
     return result, outcome

@@ -41,6 +41,11 @@ def overwrite(path: str, content: bytes) -> None:
     age(path)
 
 
+def remove(path: str) -> None:
+    """Delete a file."""
+    os.remove(path)
+
+
 def read(path: str) -> bytes:
     """Return a file's content."""
     with open(path, "rb") as file:

@@ -477,6 +477,9 @@ def is_code_above_the_engine(file: str) -> bool:
     return file in (mapping.__file__, committer.__file__)
 
 
+CLOSED = lifetime.Closed  #: What every closed dict is an instance of.
+
+
 def is_code(file: str) -> bool:
     """Return True for the source of the package."""
     return file.startswith(os.path.dirname(redundict.__file__) + os.sep)

@@ -80,7 +80,7 @@ class Loaded:
 def load(layout: Layout, generation: int | None = None) -> Loaded:
     """Return the survivor's payload, or that of `generation`.
 
-    Raises `LostError` if slots exist and none verifies, `NoGenerationError` if none holds
+    Raises `LostError` if slots exist and none verifies, `NotFoundError` if none holds
     `generation`, `AccessError` if every copy has a slot that cannot be read for lack of permission,
     and `NewerVersionError`. A slot that a writer is at work on is looked at again.
     """
@@ -142,7 +142,7 @@ def generations(layout: Layout) -> list[Generation]:
 
 
 def previous(layout: Layout, generation: int) -> int:
-    """Return the number of the generation before `generation`; raise `NoGenerationError`."""
+    """Return the number of the generation before `generation`; raise `NotFoundError`."""
     for older in generations(layout):
         if older.number < generation:
             return older.number

@@ -186,8 +186,7 @@ def divergence(layout: Layout, one: Slot, other: Slot) -> errors.DivergedError:
         one.name,
         other.name,
         one.generation,
-        f"{layout.command('repair', '--prefer', one.letter)} (or {other.letter}; what is not "
-        "preferred is put aside)",
+        layout.command("repair", "--prefer", one.letter),
     )
 
 
