@@ -24,7 +24,7 @@ CI = ROOT / ".ci" / "run"
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md")}
 README, GUIDE = PAGES.values()
 FIRST_SCREEN = 50  #: Lines.
-LONGEST = 140  #: Lines of README.md, which says what most readers need and no more.
+LONGEST = 125  #: Lines of README.md, which says what most readers need and no more.
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
