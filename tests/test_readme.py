@@ -16,7 +16,8 @@ import pytest
 
 import redundict
 from redundict import errors
-from redundict.cli.parser import Exit, parser
+from redundict.cli.exits import Exit
+from redundict.cli.parser import parser
 from redundict.events import EventKind
 
 ROOT = Path(__file__).parents[1]
