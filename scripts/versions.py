@@ -168,7 +168,7 @@ def steps(
     number = event(path)
     # What is gone of an older generation, or of a newer one, stays gone until it is overwritten.
     mended = "healthy" if event in (undamaged, copy_damaged) else None
-    expected = [
+    expected: list[tuple[Checkout, str, str | None]] = [
         (second, "load", str(number)),
         (second, "open", str(number)),
         (second, "check", mended),
@@ -183,11 +183,11 @@ def steps(
         (second, "load", str(number + 2 * COMMITS - 1)),
         (second, "check", "healthy"),
     ]
-    for checkout, work, answer in expected:
+    for checkout, work, wanted in expected:
         found = checkout.ask(work, path, given if checkout is second else options)
-        if found.startswith("failed") or (answer and found != answer):
+        if found.startswith("failed") or (wanted and found != wanted):
             which = "the first" if checkout is first else "the second"
-            yield f"{which} checkout, {work}: {found}, not {answer}"
+            yield f"{which} checkout, {work}: {found}, not {wanted}"
 
 
 def tried(first: Checkout, second: Checkout, folder: str) -> tuple[int, list[str]]:
