@@ -122,7 +122,7 @@ def check_of(state: dict[str, Any]) -> Callable[[], object]:
     except ImportError:
         plainjson = importlib.import_module("redundict.plainjson")
         return lambda: plainjson._is_plain(state)  # noqa: SLF001 - Version 0.1 has no other name.
-    return lambda: strict_json.first_fault(state)
+    return lambda: strict_json.is_plain(state)
 
 
 def serve(folder: str) -> None:

@@ -168,20 +168,22 @@ def steps(
     number = event(path)
     # What is gone of an older generation, or of a newer one, stays gone until it is overwritten.
     mended = "healthy" if event in (undamaged, copy_damaged) else None
+    # With a thinned history, 0.1 goes on without an older generation in a copy that was removed.
+    complete = None if event is copy_gone else "healthy"
     expected: list[tuple[Checkout, str, str | None]] = [
         (second, "load", str(number)),
         (second, "open", str(number)),
         (second, "check", mended),
         (second, "commit", "True"),
         (second, "load", str(number + COMMITS)),
-        (second, "check", "healthy"),
+        (second, "check", complete),
         (second, "rollback", None),
         (second, "load", str(number + COMMITS - 1)),
-        (first, "check", "healthy"),
+        (first, "check", complete),
         (first, "open", str(number + COMMITS - 1)),
         (first, "commit", "True"),
         (second, "load", str(number + 2 * COMMITS - 1)),
-        (second, "check", "healthy"),
+        (second, "check", complete),
     ]
     for checkout, work, wanted in expected:
         found = checkout.ask(work, path, given if checkout is second else options)
