@@ -603,5 +603,5 @@ def table_unclear(file: str, wanted: str | None, tables: list[str]) -> FormatErr
 
 def written_meanwhile(file: str) -> StorageError:
     """Return the error for a database that changed each time it was copied."""
-    reason, action = "written-meanwhile", "stop the program that has it open, then try again"
-    return StorageError("it is being written to", reason=reason, path=file, action=action)
+    what, action = "it is being written to", "stop the program that has it open, then try again"
+    return StorageError(what, reason="written-meanwhile", path=file, action=action)

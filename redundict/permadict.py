@@ -96,8 +96,9 @@ class PermaDict(RedunDict[Any, Any]):
         return self._is_unchanged_since_close() and self._store.is_complete()
 
     def _is_unchanged_since_close(self) -> bool:
-        held = self._store.is_held()
-        return not held and self._store.is_committed(self._encode().payload, self.format)
+        if self.flag == "r" or self._store.is_held():
+            return False
+        return self._store.is_committed(self._encode().payload, self.format)
 
     def _save_at_exit(self) -> None:
         if not self._is_unchanged_since_close():
