@@ -247,8 +247,8 @@ def no_store(path: str, *, what: str | None = None, action: str | None = None) -
 
 def no_generation(path: str, what: str, generation: int, log: str) -> NotFoundError:
     """Return the error for a generation that does not exist; `log` is the command to run."""
-    reason = "no-generation"
-    return NotFoundError(what, reason=reason, path=path, generation=generation, action=log)
+    facts: dict[str, Any] = {"path": path, "generation": generation, "action": log}
+    return NotFoundError(what, reason="no-generation", **facts)
 
 
 def no_folder(path: str, folder: str) -> NotFoundError:
