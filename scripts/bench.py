@@ -7,9 +7,9 @@
     sudo python scripts/bench.py --slow-flush 5 --idle-flush 0.1  # less if there is nothing to do
     python scripts/bench.py --single              # only what does not depend on the size
 
-Who does not sync is marked, and no ratio counts against it. Contestants that are not installed are
-left out, and named. `bench_rounds` has how it measures, `contestants` whom, `bench_report` what is
-told, `bench_exact` what is counted. Needs `pip install '.[evidence]'`.
+Programs that do not sync are marked, and no ratio counts against them. Programs that are not
+installed are named and left out. `bench_rounds` measures the times, `bench_exact` counts flushes and
+bytes, and `bench_report` makes the tables. Needs `pip install '.[evidence]'`.
 """
 
 from __future__ import annotations
