@@ -8,7 +8,7 @@
     python scripts/bench.py --single              # only what does not depend on the size
 
 Programs that do not sync are marked, and no ratio counts against them. Programs that are not
-installed are named and left out. `bench_rounds` measures the times, `bench_exact` counts flushes and
+installed are named and left out. `bench_rounds` measures times, `bench_exact` counts flushes and
 bytes, and `bench_report` makes the tables. Needs `pip install '.[evidence]'`.
 """
 
