@@ -1,4 +1,4 @@
-"""What `bench.py` tells: tables of medians, where lines cross, and which bounds are met."""
+"""The tables of `bench.py`: medians, sizes at which two programs cost the same, and bounds."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def plots(found: Found, kinds: list[type[Contestant]], folder: str, suffix: str 
 
 
 def bounds(found: Found, kinds: list[type[Contestant]]) -> Iterator[Row]:
-    """Yield what the measured times are held against."""
+    """Yield each bound with the ratio that was measured."""
     is_slow = costs(found, "save", FLUSH)[min(found)] > SLOW
     for size, works in found.items():
         ms = {name: median(times) for name, times in works["save"].items()}

@@ -1,7 +1,7 @@
 """What `bench.py` compares: each saves a whole state, changes one key of it, and loads it again.
 
 A contestant keeps one state in a folder. It is `durable` if what it saved is on the medium when the
-call returns; one that does not sync is fast because it is unsafe, and no ratio counts against it.
+call returns; one that does not sync is fast because it is unsafe, so no ratio counts against it.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Let processes and threads stomp on each other's state, as hard as they can; show that none does.
+"""Let processes and threads work on one state at the same time; show that nothing is lost.
 
     python scripts/sharing.py              # about three minutes
     python scripts/sharing.py --scale 0.1
 
-Processes that count in one store and are killed at random; threads that move amounts between
-accounts; readers beside a writer that never rests; writers that were forced past the lock; a commit
-that nobody waits for; ten thousand openings. Ends with a table; exits with 1 if a promise broke.
+Processes count in one store and are killed at random. Threads move amounts between accounts.
+Readers read beside a writer that never rests. Writers are forced past the lock. A commit runs in
+the background. A store is opened ten thousand times. Prints a table; exits with 1 if a promise was
+broken.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def seconds(command: Sequence[str]) -> float:
 
 
 def rounds(folder: str, count: int) -> list[tuple[float, float]]:
-    """Return the seconds that check and sha256sum took in each round; who is first takes turns."""
+    """Return the seconds that check and sha256sum took in each round; they take turns to begin."""
     commands = [[*CHECK, folder], ["sh", "-c", SHA256SUM.format(PROCESSES), folder]]
     for command in commands:  # so that both find the files in the page cache
         seconds(command)
