@@ -153,3 +153,19 @@ def test_a_slot_that_failed_and_was_denied_for_a_moment_is_written_again(
         warnings.simplefilter("error")
         for number in (5, 6):
             store.commit(b"%d" % number)
+
+
+@pytest.mark.parametrize("keep", [2, 4])
+def test_opening_heals_the_torn_slot_of_an_older_generation(path: str, keep: int) -> None:
+    """The copy that verifies is there; without a warning, since all that was found is healed."""
+    with redundict.open(path, keep=keep) as state:
+        for state["n"] in range(1, keep + 1):
+            state.sync()
+    damage.truncate(f"{path}.b0", 100)  # of generation 1
+    assert redundict.check(path).state is redundict.StoreState.DEGRADED
+    with redundict.open(path, keep=keep) as state:
+        assert state == {"n": keep}
+        assert state.recovery is not None
+        assert state.recovery.healed == ("state.json.b0",)
+        assert damage.read(f"{path}.b0") == damage.read(f"{path}.a0")
+    assert redundict.check(path).state is redundict.StoreState.HEALTHY
