@@ -1,7 +1,7 @@
 """The interface between the dict and its store.
 
-`mapping`, `transactions` and `lifetime` know a store only by the Protocol `Stored`. This module has
-no code of its own. `engine.store.Store` implements the Protocol and documents each method in full.
+`mapping`, `transactions` and `lifetime` use a store only through the Protocol `Stored`. It has no
+code of its own. `engine.store.Store` implements it, and documents each method in full.
 """
 
 from __future__ import annotations
