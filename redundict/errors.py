@@ -218,7 +218,7 @@ class UnstorableError(FormatError, TypeError):
     """The format cannot store the state so that it loads unchanged.
 
     Attributes:
-        item: The path of the value in the state, such as ``['chat']['width']``.
+        item: The path of the value in the state, such as ``state['chat']['width']``.
 
     """
 
