@@ -315,7 +315,7 @@ def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
         The slots that were put aside; None if the store is not lost. Then nothing was changed.
 
     Raises:
-        AccessError: If a slot may not be read, so it may be sound.
+        AccessError: If no slot is sound, and one may not be read.
         StorageError: If a slot cannot be put aside.
 
     """

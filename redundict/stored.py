@@ -38,7 +38,14 @@ class Stored(Protocol):
         ...
 
     def commit(self, payload: bytes, format: str, *, even_if_unchanged: bool = False) -> Outcome:
-        """Write the next generation; return when it is durable in at least one copy."""
+        """Write the next generation; return when it is durable in at least one copy.
+
+        Args:
+            payload: The encoded state.
+            format: The name of its format.
+            even_if_unchanged: Write the payload even if it was last loaded or committed.
+
+        """
         ...
 
     def is_committed(self, payload: bytes, format: str) -> bool:

@@ -40,7 +40,12 @@ class Disk:
         return open(path, "rb", buffering=0)
 
     def open_write(self, path: str) -> FileIO:
-        """Open an existing regular file for reading and writing. Do not follow a link."""
+        """Open an existing regular file for reading and writing. Do not follow a link.
+
+        Raises:
+            OSError: If the system refuses, or the file was replaced while it was opened.
+
+        """
         seen = self._refuse_other_kinds(path)
         file = open(path, "r+b", buffering=0)  # noqa: SIM115 - the caller closes it
         if not os.path.samestat(seen, os.fstat(file.fileno())):
@@ -83,12 +88,29 @@ class Disk:
         )
 
     def read(self, file: FileIO, size: int, offset: int) -> bytes:
-        """Read at most `size` bytes at `offset`. A negative offset counts from the end."""
+        """Read bytes.
+
+        Args:
+            file: The open file.
+            size: The number of bytes to read at most.
+            offset: The position of the first byte. A negative one counts from the end.
+
+        """
         file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
         return file.read(size) or b""
 
     def write(self, file: FileIO, data: bytes | memoryview, offset: int) -> int:
-        """Write bytes at `offset`; return how many were written. They are not durable yet."""
+        """Write bytes. They are not durable yet.
+
+        Args:
+            file: The open file.
+            data: The bytes.
+            offset: The position of the first byte.
+
+        Returns:
+            The number of bytes that were written. It may be less than the length of `data`.
+
+        """
         file.seek(offset)
         return file.write(data) or 0
 

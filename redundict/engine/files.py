@@ -4,7 +4,7 @@ The engine uses the file system only through this module and the lock. This modu
 through `disk`, except for files that are not slots. It must not know slots, copies or trailers.
 
 Invariant: one thread writes all files of a call from the first byte to the last flush, so an
-interrupt leaves no thread at work.
+interrupt leaves no thread that still writes.
 """
 
 from __future__ import annotations

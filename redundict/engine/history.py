@@ -25,8 +25,8 @@ def give_up(ages: Mapping[int, float], pinned: Collection[int]) -> int | None:
     """Return the number of the generation to overwrite.
 
     Each generation lies between a newer and an older one. Compare the ages of these two neighbours:
-    the generation with the smallest factor between them is given up, because its absence leaves the
-    smallest gap. The oldest is given up only if all between it and the newest are pinned, so the
+    choose the generation with the smallest factor between them, because its absence leaves the
+    smallest gap. The oldest is chosen only if all between it and the newest are pinned, so the
     history keeps its full length. A clock that was set back does no harm: a generation counts as
     at least as old as every newer one.
 

@@ -82,9 +82,9 @@ class Loaded:
         return keep if lost else 0
 
     def damage(self) -> list[Flaw]:
-        """Return the flaws that a writer at work does not explain.
+        """Return the flaws that a commit in progress does not explain.
 
-        A sound slot with an older generation is left out: a writer may be about to overwrite it.
+        A sound slot with an older generation is left out. A writer may be about to overwrite it.
         """
         return [
             flaw
@@ -96,8 +96,8 @@ class Loaded:
 def load(layout: Layout, generation: int | None = None) -> Loaded:
     """Load the survivor, or `generation`, without the lock.
 
-    A writer may be at work. If a slot looks bad and was changed within the last second, the slots
-    are read again.
+    Another process may be committing. If a slot looks bad and was changed within the last second,
+    the slots are read again.
 
     Args:
         layout: Where the slots are.
@@ -125,7 +125,7 @@ def load_locked(
 ) -> Loaded:
     """Load the survivor, or `generation`, while this process holds the lock.
 
-    No other writer can be at work, so each slot is looked at once.
+    No other process can be committing, so each slot is looked at only once.
 
     Args:
         layout: Where the slots are.
@@ -198,5 +198,12 @@ def previous(layout: Layout, generation: int) -> int:
 
 
 def no_generation(layout: Layout, reason: str, generation: int) -> errors.NotFoundError:
-    """Return the error for a generation that no slot holds, with the command that lists them."""
+    """Return the error for a generation that no slot holds, with the command that lists them.
+
+    Args:
+        layout: The layout of the store.
+        reason: The sentence of the error.
+        generation: The number that no slot holds.
+
+    """
     return errors.no_generation(layout.path, reason, generation, layout.command("log"))

@@ -254,7 +254,14 @@ def lost(layout: Layout, seen: Collection[Slot]) -> errors.LostError:
 
 
 def divergence(layout: Layout, one: Slot, other: Slot) -> errors.DivergedError:
-    """Return the error for two slots that hold different content under the same number."""
+    """Return the error for two slots that hold different content under the same number.
+
+    Args:
+        layout: The layout of the store.
+        one: The slot of the copy that the suggested command prefers.
+        other: The other slot.
+
+    """
     return errors.diverged(
         layout.path,
         one.name,

@@ -177,7 +177,7 @@ def seal(
 def parse(tail: bytes, size: int) -> Trailer:
     """Return the claims of a slot, from its last bytes. Verify nothing.
 
-    No memory is allocated by a number in the trailer, because anybody may have written it.
+    No memory is allocated by a number in the trailer, because a file may hold any number.
 
     Args:
         tail: The last `TAIL` bytes of the slot, or the whole slot if it is shorter.
