@@ -180,7 +180,7 @@ class Committer:
                 return
             self._work(owner, is_due=is_due)
             del owner
-            if is_due:  # the next round ends, not begins, within `every` seconds
+            if is_due:  # begin the next commit early enough to end when it is due
                 took = time.monotonic() - began
                 due = began + self._every - min(took, self._every / 2)
 

@@ -94,9 +94,11 @@ class Layout:
     def assumed(cls, path: str, copies: Copies | None = None) -> Layout:
         """Return the layout in which to look for a store before its trailers are known.
 
+        Its `keep` is the smallest one. A survey also finds the slots beyond it.
+
         Args:
             path: The path of the store.
-            copies: The number of copies or their folders. None assumes the default.
+            copies: The number of copies or their folders. None assumes the default number.
 
         Raises:
             TypeError: As `of` raises it.

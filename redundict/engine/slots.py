@@ -302,8 +302,8 @@ def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState
 def _expected_indexes(slots: Sequence[Slot], survivor: Slot, keep: int) -> set[int]:
     """Return the indexes that should hold a generation.
 
-    An index with a file should. An index without a file should, unless the slots show the history
-    from its first generation on. An index beyond `keep` is not judged.
+    An index with a file is expected. An index without a file is expected, unless the slots show the
+    history from its first generation on. An index beyond `keep` is not judged.
     """
     own = [slot for slot in slots if not slot.extra]
     kept = max(keep, survivor.trailer.keep if survivor.trailer else 0)

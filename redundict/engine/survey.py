@@ -204,7 +204,7 @@ def discover(path: str, copies: Copies | None = None) -> tuple[Layout, list[Slot
             that the trailer names.
 
     Returns:
-        The layout, and every slot. If no slot verifies, the layout has the default numbers.
+        The layout, and every slot. If no slot verifies, the layout is that of `Layout.assumed`.
 
     Raises:
         RedundictError: What `survey` raises.
