@@ -1,12 +1,14 @@
 """All errors: their types, their attributes, and one named constructor for each sentence.
 
-Every error says what happened (`what`, and `reason` as a stable token for programs), where (`path`,
-`slot`, `generation`), what is `safe`, and what to run next (`action`). Each also derives from the
-built-in exception that a caller without knowledge of redundict would catch. Each can be pickled, so
-a worker process may raise it.
+Every error names the event (`what` for people, `reason` as a token for programs), the place
+(`path`, `slot`, `generation`), the data that is `safe`, and the next `action`. Each also derives
+from the built-in exception that fits, so a caller that does not know redundict can catch it.
 
-The code that detects a fault decides; the wording is here. This module knows no files, no formats
-and no other module of the package.
+The code that detects a fault decides which error to raise. This module contains the wording. It
+must not know files, formats or any other module of the package.
+
+Invariants: a `reason` never changes its meaning. Every error can be pickled, so a worker process
+can raise it.
 """
 
 from __future__ import annotations
@@ -27,44 +29,44 @@ NOT_EMPTY: Final = "nothing was changed, and the store is not taken for empty"
 
 
 class Fault(StrEnum):
-    """What can be wrong with a slot: tokens for programs. Their meaning never changes."""
+    """The faults of a slot, as tokens for programs. Their meaning never changes."""
 
     MISSING = "missing"
     EMPTY = "empty"  #: 0 bytes.
-    NUL = "nul"  #: Nothing but NUL bytes at its end.
-    NO_TRAILER = "no-trailer"  #: Cut short, or something follows the trailer.
-    BAD_TRAILER = "bad-trailer"  #: A trailer that contradicts itself or the file.
-    DIGEST = "digest-mismatch"  #: The content is not the content that was written.
+    NUL = "nul"  #: It ends in NUL bytes only.
+    NO_TRAILER = "no-trailer"  #: It was cut short, or something follows the trailer.
+    BAD_TRAILER = "bad-trailer"  #: The trailer contradicts itself or the file.
+    DIGEST = "digest-mismatch"  #: The content does not match the digest.
     UNFINISHED = "unfinished"  #: Its last write was not completed.
     UNREADABLE = "unreadable"  #: The medium answered with an error.
-    DENIED = "denied"  #: The permissions do not allow a look.
-    NOT_A_FILE = "not-a-file"  #: A link, a directory or a device.
-    BEHIND = "behind"  #: Holds another generation than the other copies do.
-    DIVERGED = "diverged"  #: Differs from another slot of the same generation.
+    DENIED = "denied"  #: The permissions do not allow a read.
+    NOT_A_FILE = "not-a-file"  #: It is a link, a directory or a device.
+    BEHIND = "behind"  #: It holds another generation than its index should.
+    DIVERGED = "diverged"  #: It differs from another slot of the same generation.
 
 
 # --- the types
 
 
 class RedundictError(Exception):
-    """Base of all errors of this package.
+    """The base of all errors of this package.
 
-    Each attribute but `what` and `reason` is None where it does not apply.
+    Each attribute except `what` and `reason` is None if it does not apply.
 
     Attributes:
-        what: What happened, in words.
-        reason: The same as a token that never changes its meaning.
-        path: The store.
-        slot: A slot's file name.
-        generation: A generation's number.
-        safe: What is not lost.
-        action: What to run or to do next.
+        what: The event, as a sentence.
+        reason: The event, as a token that never changes its meaning.
+        path: The path of the store.
+        slot: The file name of a slot.
+        generation: The number of a generation.
+        safe: The data that is not lost.
+        action: The command to run, or the next thing to do.
 
     """
 
-    REASON: ClassVar[str] = "failed"  #: The token of an error that is made without one.
-    SAFE: ClassVar[str | None] = None  #: What is safe, if the error does not say it.
-    ACTION: ClassVar[str | None] = None  #: What to do next, if the error does not say it.
+    REASON: ClassVar[str] = "failed"  #: The default of `reason`.
+    SAFE: ClassVar[str | None] = None  #: The default of `safe`.
+    ACTION: ClassVar[str | None] = None  #: The default of `action`.
 
     def __init__(
         self,
@@ -116,7 +118,7 @@ class NotFoundError(RedundictError, FileNotFoundError, LookupError):
 
 
 class StorageError(RedundictError, OSError):
-    """The operating system refused to read or to write; `errno` says why."""
+    """The operating system refused to read or to write. `errno` holds its error number."""
 
     REASON = "storage"
     SAFE = UNTOUCHED
@@ -127,16 +129,18 @@ class StorageError(RedundictError, OSError):
 
 
 class AccessError(StorageError, PermissionError):
-    """The permissions do not allow a look at a slot that may hold the newest generation."""
+    """The permissions do not allow a read of a slot that may hold the newest generation."""
 
     REASON = "denied"
     SAFE = NOT_EMPTY
 
 
 class CommitError(StorageError):
-    """No copy of the new generation is durable; the generation before it is untouched.
+    """No copy of the new generation is durable. The generation before it is untouched.
 
-    `failures` maps the path of each copy's slot to the system's message.
+    Attributes:
+        failures: The message of the system for each slot, by path.
+
     """
 
     REASON = "not-written"
@@ -144,7 +148,16 @@ class CommitError(StorageError):
 
 
 class LockedError(RedundictError, TimeoutError):
-    """A writer has the store open. `pid`, `host` and `since` name it, if it left a note."""
+    """Another writer has the store open.
+
+    The attributes come from its note in the lock file. They are None if there is none.
+
+    Attributes:
+        pid: The number of its process.
+        host: The name of its machine.
+        since: The time at which it took the lock, in UTC.
+
+    """
 
     REASON = "locked"
     SAFE = UNTOUCHED
@@ -155,7 +168,7 @@ class LockedError(RedundictError, TimeoutError):
 
 
 class ConflictError(RedundictError, RuntimeError):
-    """Another writer has committed to the store; nothing was overwritten."""
+    """Another writer has committed to the store. Nothing was overwritten."""
 
     REASON = "conflict"
     SAFE = "nothing was overwritten"
@@ -163,14 +176,19 @@ class ConflictError(RedundictError, RuntimeError):
 
 
 class DivergedError(ConflictError):
-    """Two copies hold different content under one generation number; nothing was overwritten."""
+    """Two copies hold different content under one generation number. Nothing was overwritten."""
 
     REASON = "diverged"
     SAFE = "both are as they were; nothing was overwritten"
 
 
 class LostError(RedundictError, ValueError):
-    """Slots exist and none verifies; `slots` maps each slot's path to its fault in words."""
+    """Slots exist, and none verifies. Nothing was overwritten.
+
+    Attributes:
+        slots: The fault of each slot in words, by path.
+
+    """
 
     REASON = "lost"
     SAFE = "nothing was overwritten; every slot is as it was found"
@@ -182,7 +200,7 @@ class LostError(RedundictError, ValueError):
 
 
 class NewerVersionError(RedundictError, ValueError):
-    """A newer redundict wrote a slot; this version neither reads nor overwrites it."""
+    """A newer version of redundict wrote a slot. This version neither reads nor overwrites it."""
 
     REASON = "newer-version"
     SAFE = UNTOUCHED
@@ -190,14 +208,19 @@ class NewerVersionError(RedundictError, ValueError):
 
 
 class FormatError(RedundictError, ValueError):
-    """The payload is not in the format that was asked for."""
+    """The payload has another format than the one that `format` names."""
 
     REASON = "format"
     SAFE = UNTOUCHED
 
 
 class UnstorableError(FormatError, TypeError):
-    """The format cannot give the state back as it is; `item` is the path of the offending item."""
+    """The format cannot store the state so that it loads unchanged.
+
+    Attributes:
+        item: The path of the value in the state, such as ``state['chat']['width']``.
+
+    """
 
     REASON = "unstorable"
     item: str
@@ -219,11 +242,16 @@ class ClosedError(RedundictError, ValueError):
 
 
 class TransactionError(RedundictError, RuntimeError):
-    """The call cannot be made at this moment: the store is in the middle of something.
+    """The call is not possible in the present state of the store.
 
-    `reason` says in the middle of what: ``inside`` a transaction, ``failed-inside`` one of which a
-    part failed, ``other-task`` has a transaction, ``busy`` with a commit in this very thread, or
-    ``forked`` from the process that opened the store.
+    `reason` names that state:
+
+    - ``inside``: this thread is inside a transaction, which commits at its end.
+    - ``failed-inside``: an inner transaction failed, so the outer one cannot commit.
+    - ``other-task``: another task of this thread has a transaction.
+    - ``busy``: the call interrupts a commit of the same thread.
+    - ``forked``: this process is a fork of the process that opened the store.
+    - ``held``: a thread holds the lock of the dict at exit.
     """
 
     REASON = "inside"
@@ -232,7 +260,7 @@ class TransactionError(RedundictError, RuntimeError):
 
 
 class RedundancyWarning(UserWarning):
-    """The newest state is safe, but not in as many copies as were asked for."""
+    """The newest state is durable, but not in every copy."""
 
 
 # --- the sentences: opening and reading
@@ -246,13 +274,13 @@ def no_store(path: str, *, what: str | None = None, action: str | None = None) -
 
 
 def no_generation(path: str, what: str, generation: int, log: str) -> NotFoundError:
-    """Return the error for a generation that does not exist; `log` is the command to run."""
+    """Return the error for a generation that no slot holds; `log` is the command to run."""
     facts: dict[str, Any] = {"path": path, "generation": generation, "action": log}
     return NotFoundError(what, reason="no-generation", **facts)
 
 
 def no_folder(path: str, folder: str) -> NotFoundError:
-    """Return the error for a copy's folder that is absent: its disk may not be mounted."""
+    """Return the error for a missing folder of a copy. Its disk may not be mounted."""
     what = f"no copy has a slot, and the folder {folder} does not exist"
     action = f"mount or make {folder}, then try again"
     return NotFoundError(what, reason="no-folder", path=path, safe=NOT_EMPTY, action=action)
@@ -264,33 +292,33 @@ def lost(path: str, reasons: Mapping[str, str]) -> LostError:
 
 
 def newer_version(path: str) -> NewerVersionError:
-    """Return the error for a slot that a newer redundict wrote."""
+    """Return the error for a slot that a newer version of redundict wrote."""
     name = os.path.basename(path)
     return NewerVersionError(f"{name} was written by a newer redundict", path=path, slot=name)
 
 
 def denied(path: str, slot_path: str, why: str) -> AccessError:
-    """Return the error for a slot that may hold the newest generation and cannot be looked at."""
+    """Return the error for a slot that may hold the newest generation and may not be read."""
     name = os.path.basename(slot_path)
     action = f"make {slot_path} readable, then try again"
     return AccessError(f"{name} {why}", path=path, slot=name, action=action)
 
 
 def exhausted(error: OSError, path: str) -> RedundictError:
-    """Return the error for a process that has no descriptor or memory left to open a slot."""
+    """Return the error for a process that has run out of descriptors or memory."""
     name = os.path.basename(path)
     action = "close files that this program holds open, then try again"
     return refused(error, f"{name} cannot be opened", path=path, slot=name, action=action)
 
 
 def unlisted(error: OSError, path: str, hidden: str) -> RedundictError:
-    """Return the error for a folder that cannot be listed; `hidden` may be in it."""
+    """Return the error for a folder that cannot be listed. A file of kind `hidden` may be in it."""
     doing = f"the folder cannot be listed, so that a {hidden} may be overlooked"
     return refused(error, doing, path=path, action="make the folder readable, then try again")
 
 
 def wrong_format(path: str, stored: str, wanted: str | None = None, **facts: Any) -> FormatError:
-    """Return the error for a payload of another format than the one that was asked for."""
+    """Return the error for a payload that has the format `stored` instead of `wanted`."""
     instead = f", not as {wanted}" if wanted else ""
     facts.setdefault("safe", "nothing was changed, and nothing was decoded")
     facts.setdefault("action", f"pass format={stored!r}, if you trust its writer")
@@ -298,7 +326,7 @@ def wrong_format(path: str, stored: str, wanted: str | None = None, **facts: Any
 
 
 def plain_file_refused(error: OSError, path: str) -> RedundictError:
-    """Return the error for the recipe's plain file, if it cannot be read."""
+    """Return the error for a plain file of the recipe that cannot be read."""
     doing, action = "the plain file there cannot be read", "make it readable, or move it away"
     return refused(error, doing, path=path, safe=NOT_EMPTY, action=action)
 
@@ -307,7 +335,7 @@ def plain_file_refused(error: OSError, path: str) -> RedundictError:
 
 
 def locked(path: str, note: Mapping[str, str]) -> LockedError:
-    """Return the error for a store that a writer has open; `note` is what the lock file says."""
+    """Return the error for a store that a writer has open; `note` comes from the lock file."""
     pid = int(note["pid"]) if note.get("pid", "").isdecimal() else None
     host, since = note.get("host"), note.get("since")
     holder = f"by process {pid} on {host} since {since}" if pid else "already"
@@ -316,7 +344,7 @@ def locked(path: str, note: Mapping[str, str]) -> LockedError:
 
 
 def opened_twice(path: str) -> LockedError:
-    """Return the error for an open store of which `__init__` is called again."""
+    """Return the error for a second call of `__init__` on an open store."""
     what = "this very object has the store open already"
     action = "call redundict.open() to make another object, once this one is closed"
     facts: dict[str, Any] = {"pid": os.getpid(), "host": None, "since": None}
@@ -324,19 +352,19 @@ def opened_twice(path: str) -> LockedError:
 
 
 def lock_refused(error: OSError, lock_path: str, path: str) -> RedundictError:
-    """Return the error for a lock file that cannot be made or locked."""
+    """Return the error for a lock file that cannot be created or locked."""
     action = "look at the folder's permissions and free space, or open with flag 'r'"
     return refused(error, f"the lock file {lock_path} cannot be taken", path=path, action=action)
 
 
 def conflict(path: str, slot: str, generation: int) -> ConflictError:
-    """Return the error for a generation that this process has not seen."""
+    """Return the error for a generation that another writer has committed."""
     what = f"{slot} holds generation {generation}, which this process has not seen: another writer "
     return ConflictError(what + "was here", path=path, slot=slot, generation=generation)
 
 
 def diverged(path: str, one: str, other: str, generation: int, repair: str) -> DivergedError:
-    """Return the error for two slots with one number and different content."""
+    """Return the error for two slots with the same number; `repair` is the command to run."""
     what = f"{one} and {other} hold different content as generation {generation}; the copy that is "
     what += "not preferred will be put aside"
     return DivergedError(what, path=path, slot=other, generation=generation, action=repair)
@@ -348,7 +376,15 @@ def diverged(path: str, one: str, other: str, generation: int, repair: str) -> D
 def not_written(
     path: str, failures: Mapping[str, OSError], generation: int, stands: int
 ) -> CommitError:
-    """Return the error for a generation that is durable in no copy; `stands` is the survivor."""
+    """Return the error for a commit that failed in every copy.
+
+    Args:
+        path: The path of the store.
+        failures: The error of each slot, by path.
+        generation: The number that the commit tried to write.
+        stands: The number of the survivor; 0 if there is none.
+
+    """
     reasons = {slot: why(error) for slot, error in failures.items()}
     return CommitError(
         f"no copy could be written ({_listed(reasons)})",
@@ -362,27 +398,27 @@ def not_written(
 
 
 def not_in_every_copy(path: str, generation: int, failures: Mapping[str, OSError]) -> str:
-    """Return the warning for a generation that is durable, but not in every copy."""
+    """Return the warning for a generation that is not durable in every copy."""
     listed = _listed({slot: why(error) for slot, error in failures.items()})
     what = f"{path}: generation {generation} is durable, but not in every copy ({listed})."
     return f"{what} The next sync() tries again."
 
 
 def numbers_used_up(path: str, generation: int) -> StorageError:
-    """Return the error for a store that has no greater number to give."""
+    """Return the error for a store that holds the greatest possible number."""
     what = f"the numbers are used up: a slot holds generation {generation}"
     return StorageError(what, path=path, action="copy the state into a new store")
 
 
 def busy(path: str) -> TransactionError:
-    """Return the error for a call that interrupts a commit in its own thread."""
+    """Return the error for a call that interrupts a commit of its own thread."""
     what = "it is in the middle of a commit, which a signal handler or a method of a value in it "
     action = "call it after the interrupted commit has returned"
     return TransactionError(what + "interrupted", reason="busy", path=path, action=action)
 
 
 def forked(path: str) -> TransactionError:
-    """Return the error for a child of the process that opened the store."""
+    """Return the error for a fork of the process that opened the store."""
     what = "this process is a fork of the process that has the store open for writing"
     safe = "nothing was changed; the parent goes on"
     action = "open the store in this process, once the parent has closed it, or fork before it is "
@@ -403,7 +439,7 @@ def closed(path: str) -> ClosedError:
 
 
 def inside_transaction(path: str) -> TransactionError:
-    """Return the error for a commit in the middle of a transaction."""
+    """Return the error for a commit inside a transaction."""
     what = "a transaction is going on in this thread, and commits at its end"
     safe, action = "nothing was committed", "call it after the transaction"
     return TransactionError(what, path=path, safe=safe, action=action)
@@ -417,7 +453,7 @@ def other_task(path: str) -> TransactionError:
 
 
 def failed_inside(path: str, generation: int) -> TransactionError:
-    """Return the error for a transaction of which a part failed."""
+    """Return the error for a transaction whose inner transaction failed."""
     what = "a transaction inside this one failed, so nothing of it is committed"
     safe = f"generation {generation} stands, and memory is as it was committed"
     action = "make the changes again"
@@ -425,17 +461,17 @@ def failed_inside(path: str, generation: int) -> TransactionError:
 
 
 def lock_held_at_exit(path: str) -> TransactionError:
-    """Return the error for a store that a thread holds while the interpreter exits."""
+    """Return the error for a store whose lock a thread holds at exit."""
     what = "it is not saved: a thread holds its lock, and may be changing it"
     safe, action = "the last commit stands", "end the thread before the program ends"
     return TransactionError(what, reason="held", path=path, safe=safe, action=action)
 
 
-# --- turning what the system says into an error
+# --- errors of the operating system
 
 
 def why(error: BaseException) -> str:
-    """Return what went wrong; in the words of the operating system if it said it."""
+    """Return an error in words, if possible in those of the operating system."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -444,7 +480,14 @@ def _listed(reasons: Mapping[str, str]) -> str:
 
 
 def refused(error: Exception, doing: str, **facts: Any) -> RedundictError:
-    """Return the typed error for what the operating system refused while `doing`."""
+    """Return the typed error for an error of the operating system.
+
+    Args:
+        error: The error of the operating system, or a `ValueError` of a bad slot.
+        doing: The beginning of the sentence, such as "a0 cannot be read".
+        **facts: More arguments of the typed error.
+
+    """
     facts = {"safe": UNTOUCHED, **facts}
     if isinstance(error, FileNotFoundError):
         return NotFoundError(f"{doing}: {why(error)}", reason="no-file", **facts)
@@ -454,7 +497,16 @@ def refused(error: Exception, doing: str, **facts: Any) -> RedundictError:
 
 @contextmanager
 def typed(doing: str, **facts: Any) -> Iterator[None]:
-    """Turn what the operating system refuses while `doing`, or a bad slot, into a typed error."""
+    """Turn an `OSError` or `ValueError` of the block into a typed error.
+
+    Args:
+        doing: The beginning of the sentence, such as "a0 cannot be read".
+        **facts: More arguments of the typed error.
+
+    Raises:
+        RedundictError: In place of the error. An error that is typed already goes on.
+
+    """
     try:
         yield
     except RedundictError:
@@ -465,10 +517,14 @@ def typed(doing: str, **facts: Any) -> Iterator[None]:
 
 
 def reraise_interrupt(error: Exception) -> None:
-    """Raise `error` again if a signal handler raised it: then no medium failed (law 15).
+    """Raise an error again if a signal handler raised it, so that it counts as no failure (law 15).
 
-    A handler's `TimeoutError` is an `OSError`, too. It is recognised by the handler's frame in the
-    traceback, which begins at the call that was interrupted.
+    The `TimeoutError` of a handler is an `OSError`, but no medium failed. The handler's frame in
+    the traceback shows where the error came from. The traceback begins at the interrupted call.
+
+    Args:
+        error: An error that was caught.
+
     """
     foreign = _foreign_codes(error.__traceback__)
     if foreign and not foreign.isdisjoint(_handlers()):
@@ -476,7 +532,7 @@ def reraise_interrupt(error: Exception) -> None:
 
 
 def _foreign_codes(trace: TracebackType | None) -> set[CodeType]:
-    """Return the code of each frame in a traceback that is not of this package."""
+    """Return the code of each frame in a traceback that is outside this package."""
     found = set()
     while trace is not None:
         if not _is_ours(trace.tb_frame.f_globals.get("__name__", "")):
@@ -501,8 +557,8 @@ def _handlers() -> set[CodeType]:
 
 
 def warn(message: str, kind: type[Warning] = RedundancyWarning) -> None:
-    """Issue a warning at the line outside this package that led here."""
-    level, frame = 1, sys._getframe()  # noqa: SLF001 - as warnings itself finds the caller's frame
+    """Issue a warning that points to the caller's line outside this package."""
+    level, frame = 1, sys._getframe()  # noqa: SLF001 - `warnings` finds the caller's frame in this way
     while frame.f_back and _is_ours(frame.f_globals.get("__name__", "")):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, kind, stacklevel=level)
@@ -570,18 +626,18 @@ NAME_THE_KIND: Final = "name what it is with --kind"
 
 
 def not_importable(file: str, what: str) -> FormatError:
-    """Return the error for a file that is not what it was taken for."""
+    """Return the error for a file that does not have the assumed kind."""
     return FormatError(what, path=file, action=NAME_THE_KIND)
 
 
 def imported_as(path: str, stored: str, wanted: str) -> FormatError:
-    """Return the error for a store of another format than the one to import into it."""
+    """Return the error for an import into a store that has another format."""
     action = f"add --format {stored}, or import into another store"
     return wrong_format(path, stored, wanted, safe=UNTOUCHED, action=action)
 
 
 def pickle_refused(file: str, kind: str) -> FormatError:
-    """Return the error for a file that is known to hold pickles, which were not allowed."""
+    """Return the error for a file that holds pickles, which the user did not allow."""
     what = f"{kind} holds pickles, and loading a pickle runs the code in it"
     safe, action = "nothing was loaded", "add --allow-pickle, if you trust its writer"
     return FormatError(what, reason="pickle", path=file, safe=safe, action=action)
@@ -595,7 +651,7 @@ def not_text(file: str, item: str) -> FormatError:
 
 
 def table_unclear(file: str, wanted: str | None, tables: list[str]) -> FormatError:
-    """Return the error for a database in which the table to import is not clear."""
+    """Return the error for a database that does not have exactly one table to import."""
     what = f"it has no table {wanted!r}" if wanted else "it has not exactly one table"
     what = f"{what}; its tables are {tables}"
     return FormatError(what, reason="table", path=file, action="name a table with --table")

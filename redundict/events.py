@@ -1,11 +1,12 @@
-"""What the application is told: a store was restored, is degraded, was not saved.
+"""Events, warnings and log messages: all reports to the application, in one place.
 
-Each event goes to the callback that the store was opened with, and to the logger ``redundict``: at
-INFO if a warning says it as well, at ERROR if it failed in the background, where nobody may wait
-for the error. Knows no dicts, and keeps no store alive.
+There are three events: damage was found, a commit is degraded, a background commit failed. Each
+goes to the callback that `open` was given, and to the logger ``redundict``. The log level is INFO
+if a warning may follow, and ERROR for a background commit, because no caller may get its error.
+This module must not know dicts, and it keeps no store alive.
 
-Invariant (law 14): nothing is told before memory and store agree. What a callback raises is logged
-and goes no further.
+Invariant (law 14): the caller reports only after memory and store agree. An exception of a callback
+is logged and not raised, so it changes neither. `SystemExit` and `KeyboardInterrupt` go on.
 """
 
 from __future__ import annotations
@@ -24,16 +25,25 @@ _log = logging.getLogger(__package__)
 
 
 class EventKind(StrEnum):
-    """What happened."""
+    """The kind of an event."""
 
-    RECOVERED = "recovered"  #: Damage was found on opening; see `Event.recovery`.
+    RECOVERED = "recovered"  #: Loading found damage; see `Event.recovery`.
     DEGRADED = "degraded"  #: A commit is durable, but not in every copy.
     FAILED = "failed"  #: A commit in the background failed; see `Event.error`.
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of the store at `path`; `message` says it in a sentence."""
+    """An event of a store.
+
+    Attributes:
+        kind: The kind of the event.
+        path: The path of the store.
+        message: The event in a sentence.
+        recovery: The damage that was found, for `EventKind.RECOVERED`; else None.
+        error: The error of the commit, for `EventKind.FAILED`; else None.
+
+    """
 
     kind: EventKind
     path: str
@@ -44,32 +54,58 @@ class Event:
 
 @dataclass(slots=True)
 class Events:
-    """Tells the callback and the logger, in the thread in which it happened."""
+    """The reports of one store. They are made in the thread in which the event happened.
+
+    Attributes:
+        path: The path of the store.
+        callback: Is called with each event. None for no callback.
+
+    """
 
     path: str
     callback: Callable[[Event], object] | None = None
-    _telling: set[int] = field(default_factory=set)  # the threads that are in the callback
-    _failure: str = ""  # the last one told: what is tried every second is told once
+    _telling: set[int] = field(default_factory=set)  # threads that are inside the callback
+    _failure: str = ""  # the last report: a repeated failure is reported once
 
     def recovered(self, recovery: Recovery) -> None:
-        """Tell of damage that was found on opening; warn if not all of it is healed."""
+        """Report damage that was found while loading. Warn if not all of it is healed.
+
+        A warning that a filter turns into an error is logged, since the store is open (law 14).
+
+        Args:
+            recovery: The damage, and the slots that were healed.
+
+        """
         message = str(recovery)
         self._tell(logging.INFO, Event(EventKind.RECOVERED, self.path, message, recovery))
         if recovery.complete:
             return
         try:
             errors.warn(message)
-        except errors.RedundancyWarning:  # a filter made an error of it; the store is open (law 14)
+        except errors.RedundancyWarning:  # a filter turned the warning into an error
             _log.warning("%s", message)
 
     def committed(self, outcome: Outcome) -> None:
-        """Tell, and warn, that a commit did not reach every copy."""
+        """Report, and warn, that a commit is not durable in every copy.
+
+        Args:
+            outcome: The outcome of the commit.
+
+        Raises:
+            RedundancyWarning: If a filter turns the warning into an error. The commit is durable.
+
+        """
         message = errors.not_in_every_copy(self.path, outcome.generation, outcome.failures)
         self._tell(logging.INFO, Event(EventKind.DEGRADED, self.path, message))
         errors.warn(message)
 
     def failed(self, error: Exception | None) -> None:
-        """Tell of a commit in the background that failed, unless the same was told last."""
+        """Report a background commit that failed, unless the last report was the same.
+
+        Args:
+            error: The error of the commit; None after a success, which ends the repetition.
+
+        """
         failure = f"not saved: {error}" if error else ""
         if error and failure != self._failure:
             event = Event(EventKind.FAILED, self.path, failure, error=error)
@@ -79,12 +115,12 @@ class Events:
     def _tell(self, level: int, event: Event) -> None:
         _log.log(level, "%s", event.message)
         me = threading.get_ident()
-        if self.callback is None or me in self._telling:  # a callback that commits knows already
+        if self.callback is None or me in self._telling:  # no events inside a callback
             return
         try:
             self._telling.add(me)
             self.callback(event)
-        except Exception:  # noqa: BLE001 - the application's own, and logged whole
+        except Exception:  # noqa: BLE001 - an error of the application, logged
             _log.exception("%s: the callback for events raised", self.path)
         finally:
             self._telling.discard(me)

@@ -1,8 +1,10 @@
-"""The life of a store around its program: exit, fork, the time after close, and readers.
+"""The lifetime of an open store: exit, fork, garbage collection; closed and read-only classes.
 
-At exit, what is unsaved is saved; what cannot be is raised at the end, and Python prints it. A
-child of fork begins without what belongs to its parent: it neither writes it nor lets go of it.
-Keeps no store alive, and knows of a dict only what `Mortal` names.
+At exit, every open store is saved. If some cannot be saved, one error names them at the end, and
+Python prints it. A child of fork neither writes to the stores of its parent nor releases their
+locks. This module must not know more of a dict than `Mortal` names.
+
+Invariant: the list of open stores refers to them weakly, so it keeps no store alive.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from .stored import Stored
 
 _DUNDERS: Final = ("__setitem__", "__delitem__", "__ior__")
 _CHANGES: Final = (*_DUNDERS, "clear", "pop", "popitem", "setdefault", "update")
-_AT_EXIT: Final = 10.0  #: Seconds to wait, when the interpreter exits, for a thread's transaction.
+_AT_EXIT: Final = 10.0  #: Seconds to wait at exit for the transaction of a thread.
 _MACHINERY: Final = {"__new__", "__init__", "__getattribute__", "__hash__", "__sizeof__"}
 
 
 class Mortal:
-    """What a dict does when its program ends, forks, or no longer refers to it."""
+    """The part of `RedunDict` for exit, fork and garbage collection."""
 
     path: str
     lock: Any
@@ -33,7 +35,7 @@ class Mortal:
 
     @property
     def generation(self) -> int:
-        """The number of the generation last loaded or committed; 0 before the first."""
+        """The number of the generation that was last loaded or committed; 0 before the first."""
         return self._store.generation
 
     def __del__(self) -> None:
@@ -41,7 +43,7 @@ class Mortal:
             self._close_abandoned()
 
     def _close_abandoned(self) -> None:
-        """Close what nobody refers to any more; say so if something in it was not saved."""
+        """Close a store that nothing refers to any more; warn if it had unsaved changes."""
         before = self.generation
         try:
             self._close_at_last()
@@ -52,7 +54,7 @@ class Mortal:
             warnings.warn(text, ResourceWarning, stacklevel=3, source=self)
 
     def _let_go(self) -> None:
-        """Commit what waits, and let go of the store, whatever callbacks raise."""
+        """Commit the waiting states, then release the store, even if callbacks raise."""
         try:
             self._stop_background()
         finally:
@@ -60,7 +62,7 @@ class Mortal:
                 self._store.release()
 
     def _save_at_exit(self) -> None:
-        """Save what is unsaved; whoever runs after this may still go on."""
+        """Save the store and release it. It stays open for exit handlers that run later."""
         if not self.lock.acquire(timeout=_AT_EXIT):
             raise errors.lock_held_at_exit(self.path)
         try:
@@ -71,24 +73,24 @@ class Mortal:
             self.lock.release()
 
     def _begin_as_child(self) -> None:
-        """Begin without what belongs to the parent process."""
+        """Leave the lock, the threads and the open transactions to the parent process."""
         self._begin_alone()
         self._store.begin_as_child()
 
     def sync(self) -> int:
-        """Save what is unsaved."""
+        """Commit the state; return its generation once it is durable."""
         raise NotImplementedError
 
     def _stop_background(self) -> None:
-        """Commit what waits in the background, and let that end."""
+        """Commit the states that wait in the background, and end the thread."""
         raise NotImplementedError
 
     def _begin_alone(self) -> None:
-        """Begin without threads and with nothing under way."""
+        """Start with new locks, no thread, no transaction and no waiting state."""
         raise NotImplementedError
 
     def _close_at_last(self) -> None:
-        """Save what is unsaved and let go of the store, whatever happens."""
+        """Save the store and release it. Release it even if it cannot be saved."""
         raise NotImplementedError
 
 
@@ -96,22 +98,22 @@ _open: dict[int, weakref.ref[Mortal]] = {}
 
 
 def register(state: Mortal) -> None:
-    """Note that a store was opened for writing, and is to be saved at exit."""
+    """Add a store to those that are saved at exit."""
     _open[id(state)] = weakref.ref(state)
 
 
 def unregister(state: Mortal) -> None:
-    """Note that nothing of a store is left to be saved."""
+    """Remove a store from those that are saved at exit; do nothing if it is not one of them."""
     _open.pop(id(state), None)
 
 
 def is_registered(state: object) -> bool:
-    """Tell whether a store is to be saved at exit."""
+    """Return True if the store is saved at exit."""
     return id(state) in _open
 
 
 def _registered() -> list[Mortal]:
-    # An empty dict is false, so the test is for None.
+    # Compare with None, since an empty dict is false.
     return [state for reference in list(_open.values()) if (state := reference()) is not None]
 
 
@@ -121,7 +123,7 @@ def _save_all() -> None:
     for state in _registered():
         try:
             state._save_at_exit()
-        except Exception as error:  # noqa: BLE001 - the other stores are to be saved as well
+        except Exception as error:  # noqa: BLE001 - the other stores must be saved, too
             failures.append(error)
     _open.clear()
     if failures:
@@ -145,18 +147,18 @@ Kind = TypeVar("Kind", bound=type[dict[Any, Any]])
 
 
 class Closed:
-    """The few methods that a closed dict still has."""
+    """The methods that still work on a closed dict."""
 
     path: str
 
     def close(self) -> None:
-        """Do nothing: it is closed."""
+        """Do nothing, because the dict is closed already."""
 
     def __exit__(self, *_: object) -> None:
-        """Do nothing: it is closed."""
+        """Do nothing, because the dict is closed already."""
 
     def __del__(self) -> None:
-        """Do nothing: it is closed."""
+        """Do nothing, because the dict is closed already."""
 
     def __repr__(self) -> str:
         return f"<closed store {self.path!r}>"
@@ -164,10 +166,10 @@ class Closed:
 
 @functools.cache
 def closed_class(kind: Kind) -> Kind:
-    """Return the class of `kind`'s closed instances: each method raises `ClosedError`.
+    """Return the class of closed instances of `kind`. Each of its methods raises `ClosedError`.
 
-    An open store pays nothing for it: `close` changes the object's class. Attributes and properties
-    still answer, `close` does nothing, and `isinstance` holds.
+    `close` changes the class of the object, so an open dict needs no test in any method. Attributes
+    and properties still work. `close` does nothing. `isinstance` still returns True.
     """
     methods = {
         name
@@ -185,9 +187,9 @@ def _refuse(self: Closed, *_: object, **__: object) -> NoReturn:
 
 @functools.cache
 def read_only_class(kind: Kind) -> Kind:
-    """Return the class of `kind`'s readers: a change of the dict raises `ReadOnlyError`.
+    """Return the class of read-only instances of `kind`. A change raises `ReadOnlyError`.
 
-    A change of a list or dict inside it cannot be caught.
+    A change of a list or dict inside the dict cannot be detected.
     """
     refused = dict.fromkeys(_CHANGES, _refuse_change)
     return type(f"ReadOnly{kind.__name__}", (kind,), refused)  # type: ignore[return-value]

@@ -1,14 +1,14 @@
-"""The dict: a `RedunDict` lives in memory and commits itself with `sync`. Knows no slots.
+"""The dict: a `RedunDict` lives in memory and commits its state with `sync`.
 
-To read and to change it is dict's own code at dict's own speed. Only the methods below reach the
-store, which this module knows as `Stored` only.
+Reads and changes run the code of `dict` itself, at its speed. Only the methods below use the store.
+This module knows the store by the Protocol `Stored`. It must not know slots.
 
-Invariants: whatever fails, memory is as the caller left it or as a commit was, never something in
-between. Memory and store agree before anything is told (law 14).
+Invariants: after any failure, memory is as the caller left it or as a commit left it, and never a
+mixture. Memory and store agree before anything is reported (law 14).
 
-Threads: `lock` is held while a state is encoded or replaced, and throughout a transaction, so no
-thread commits what another one has half changed under it. It is not held while the disk is written
-to. Commits come in the order in which their states were encoded.
+Threads: a thread holds `lock` while it encodes or replaces a state, and during a transaction. So no
+thread commits a state that another one is changing under the lock. A `sync` does not hold `lock`
+while it writes to the disk. States are committed in the order in which they were encoded.
 """
 
 from __future__ import annotations
@@ -34,62 +34,66 @@ Result = TypeVar("Result")
 
 
 class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
-    """A dict of which every `sync` is a durable, checksummed, numbered generation.
+    """A dict whose every `sync` writes a durable, checksummed, numbered generation.
 
-    What is unsaved when the interpreter exits is saved. A store that nobody refers to any more is
-    closed; if something in it was unsaved, with a `ResourceWarning`.
+    When the interpreter exits, unsaved changes are saved. When nothing refers to a store any more,
+    it is closed; if it had unsaved changes, they are saved and a `ResourceWarning` says so.
 
     Args:
-        path: Names the store. Its files are `path` + ``.a0``, ``.b0``, and so on.
-        flag: As in dbm: ``r`` read only, without a lock; ``w`` an existing store; ``c`` create it
-            if need be; ``n`` start empty, with the old generations kept for a rollback.
-        mode: The permission bits of the files, set before they have content.
+        path: The path of the store. Its files are `path` + ``.a0``, ``.b0``, and so on.
+        flag: As in dbm. ``r`` reads without a lock. ``w`` opens an existing store. ``c`` creates
+            the store if it does not exist. ``n`` starts empty and keeps the old generations for a
+            rollback.
+        mode: The permission bits of the files. They are set before content is written.
         format: ``"json"``, ``"csv"``, ``"pickle"``, or an object with ``dumps``/``loads`` or
             ``dump``/``load``.
-        copies: A number, or one folder for each copy.
-        keep: How many generations stay.
-        history: Which generations stay: the last ones (``"recent"``), or the last two, the one that
-            this opening found, and others that are spread out over time (``"thinned"``). By
-            default, thinned from ``keep=4`` on.
-        defaults: Lie under every state that enters memory; nested dicts are filled in, too.
-        timeout: Seconds to wait for another writer; by default 0, or 10 if `shared`.
-        shared: Hold the lock only while committing, so several processes can have the store open.
-            A commit on top of what another process committed is a `ConflictError`.
-        autosync: Seconds after which a change is committed, in a background thread. Each round
-            costs as much as a `sync`. None: never.
-        on_event: Is called with an `Event` when damage was found on opening, when a commit is not
-            in every copy, and when one failed in the background; in the thread in which it
-            happened. The logger ``redundict`` is told the same.
+        copies: The number of copies, or a list of their folders.
+        keep: How many generations each copy holds.
+        history: ``"recent"`` keeps the last generations. ``"thinned"`` keeps the last two, the one
+            that this opening found, and others that are spread out over time. The default is
+            ``"thinned"`` from ``keep=4`` on.
+        defaults: Values for keys that a loaded state lacks, also in nested dicts.
+        timeout: Seconds to wait for another writer. The default is 0, or 10 if `shared`.
+        shared: Hold the lock only during a commit, so several processes can have the store open. If
+            another process has committed in between, `sync` raises a `ConflictError`.
+        autosync: Seconds between two automatic commits in a background thread. Each one costs as
+            much as a `sync`. None for no automatic commits.
+        on_event: A function that is called with an `Event` when damage was found, when a commit is
+            not durable in every copy, and when a background commit failed. It runs in the thread in
+            which that happened. The logger ``redundict`` gets the same messages.
 
     Attributes:
         path: The absolute path of the store.
-        flag: As given.
+        flag: The flag that was given.
         format: The name of the format.
-        recovery: What was found damaged when memory was last loaded; None if nothing was.
-        lock: Hold it to change several items as one.
+        recovery: The damage that the last load found; None if there was none.
+        lock: A reentrant lock. Hold it to change several items as one.
 
     Raises:
         LockedError: If another writer has the store open.
         NotFoundError: With flag ``r`` or ``w``, if there is no store.
         LostError: If no slot verifies.
-        AccessError: If a slot that may be the newest cannot be looked at.
+        AccessError: If a slot that may hold the newest generation may not be read.
+        StorageError: If the lock file cannot be created or locked.
         DivergedError: If two copies hold different content under one number.
         FormatError: If the store has another format.
-        NewerVersionError: If a newer redundict wrote it.
+        NewerVersionError: If a newer version of redundict wrote it.
+        ValueError: If an argument is out of range, or does not fit another one.
+        TypeError: If an argument has the wrong type.
 
     """
 
-    _is_assignable: ClassVar = False  #: Whether a reader may change what it has in memory.
+    _is_assignable: ClassVar = False  #: True if flag 'r' allows changes in memory.
 
     path: str
     flag: Flag
     format: str
     recovery: Recovery | None
-    lock: Any  # a reentrant lock: a type that threading does not name
-    _turn: Any  # to read and to write the store; whoever takes `lock` as well takes that first
+    lock: Any  # an RLock, whose type `threading` does not name
+    _turn: Any  # an RLock for each use of the store; a thread that needs both takes `lock` first
     _transactions: Transactions
     _order: int  # the number of states that were encoded; see `Encoded`
-    _committed: int  # states up to this order are durable, or were given up
+    _committed: int  # states up to this order are durable, or a load has replaced them
     _incoming: tuple[str | None, dict[Any, Any]] | None  # see `_adopt_incoming`
 
     def __init__(
@@ -136,20 +140,26 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         elif not self._is_assignable:
             self.__class__ = lifetime.read_only_class(type(self))
 
-    # --- what a program calls
+    # --- public methods
 
     def sync(self) -> int:
-        """Commit the state; return its generation once that is durable.
+        """Commit the state; return when it is durable in at least one copy.
 
-        A state that has not changed is not written again. A copy that could not be written is
-        reported (`RedundancyWarning`) and tried again by the next `sync`. After a crash, this
-        generation loads; or the one before, if the crash came before this returned.
+        An unchanged state is not written again. A copy that cannot be written is reported with a
+        `RedundancyWarning`. The next `sync` writes it again. After a crash, this generation loads.
+        If the crash came before this returned, the generation before it may load instead.
+
+        Returns:
+            The number of the durable generation.
 
         Raises:
-            UnstorableError: If the format cannot hold the state; nothing was written.
-            CommitError: If no copy could be written; the generation before is untouched.
-            ConflictError: If another writer has committed; nothing was overwritten.
-            TransactionError: Inside a transaction, which commits at its end.
+            UnstorableError: If the format cannot store the state. Nothing was written.
+            CommitError: If no copy could be written. The generation before is untouched.
+            ConflictError: If another writer has committed. Nothing was overwritten.
+            LockedError: If another process holds the lock of a shared store after `timeout`.
+            ReadOnlyError: If the store was opened with flag ``r``.
+            TransactionError: Inside a transaction, which commits at its end; in a fork of the
+                process that opened the store; in a signal handler that interrupts a commit.
 
         """
         outcome = self._commit(self._encode())
@@ -157,33 +167,37 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         return outcome.generation
 
     def sync_soon(self) -> Commit:
-        """Take the state as it is now and commit it in the background.
+        """Encode the present state, and commit it in the background.
 
-        Commits stay in order. A state that waits while a newer one comes is left to the newer one,
-        which answers for both. `close` waits for all.
+        States are committed in order. If a newer state comes while one waits, only the newer one is
+        written, and its generation is the result for both. `close` waits for all commits. After a
+        crash, the state is sure to load only if the future was completed.
 
         Returns:
-            A `concurrent.futures.Future` of the generation, which can also be awaited. It gets the
-            errors of the disk. To cancel it does not cancel the commit.
+            A `concurrent.futures.Future` of the generation, which can also be awaited. An error of
+            the store becomes its exception. Its cancellation does not cancel the commit.
 
         Raises:
-            UnstorableError: If the format cannot hold the state.
-            TransactionError: Inside a transaction.
+            UnstorableError: If the format cannot store the state.
+            ReadOnlyError: If the store was opened with flag ``r``.
+            TransactionError: As `sync` raises it.
 
         """
         return self._background().commit_soon(self._encode())
 
     def close(self) -> None:
-        """Commit the state and let go of the store; do nothing if it is closed already.
+        """Commit the state and release the store; do nothing if it is closed already.
 
-        If the commit fails, the error is raised and the store stays open, so nothing is lost: mend
-        the cause and close again.
+        If the commit fails, the store stays open and nothing is lost. Remove the cause and close
+        again. With flag ``r``, nothing is committed.
 
         Raises:
-            UnstorableError, CommitError, ConflictError, TransactionError: As `sync`.
+            RedundictError: As `sync` raises it. The store is still open.
+            RedundancyWarning: If a filter turns the warning of a copy that could not be written
+                into an error. The state is durable, and the store is closed.
 
         """
-        if isinstance(self, lifetime.Closed):  # a bound method of before
+        if isinstance(self, lifetime.Closed):  # a method that was bound before the close
             return
         self._store.refuse_in_child()
         with self.lock:
@@ -192,14 +206,17 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._tell(outcome)
 
     def reload(self) -> int:
-        """Take the newest generation from disk in place of what is in memory; return its number.
+        """Replace the state in memory by the newest generation on disk.
 
-        Changes in memory that were not committed are given up. With flag ``r``, only trailers are
-        read if nobody has committed since, and memory stays as it is.
+        Changes that were not committed are lost. With flag ``r``, memory is replaced only if
+        another process has committed; otherwise only trailers are read.
+
+        Returns:
+            The number of the loaded generation.
 
         Raises:
-            LostError, AccessError, DivergedError, FormatError: As on opening. Memory then stays as
-                it is.
+            RedundictError: As opening the store raises it. Memory is unchanged.
+            TransactionError: As `sync` raises it. Memory is unchanged.
 
         """
         self._refuse_busy()
@@ -216,7 +233,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
                 try:
                     self._adopt_incoming()
                 finally:
-                    self._adopt_incoming()  # does nothing, unless an interrupt came in between
+                    self._adopt_incoming()  # works only if an interrupt ended the first
                     self._let_others_in()
         if is_stale:
             self._tell_recovery()
@@ -225,48 +242,60 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
     def changed(self) -> bool:
         """Return True if another process has committed since this one last loaded or committed.
 
-        Reads trailers only, and takes no lock.
+        This reads only trailers and takes no lock.
+
+        Raises:
+            RedundictError: If a slot cannot be judged: a newer version of redundict wrote it, or
+                the folder cannot be listed.
+
         """
         return self._store.has_changed()
 
     def modify(self, function: Callable[[Self], Result], *, timeout: float | None = None) -> Result:
-        """Take the newest state, let `function` change it, and commit it.
+        """Load the newest state, let a function change it, and commit it.
 
-        For a store that is shared: what others have committed is taken first, under the lock, so
-        nothing of theirs is overwritten. What is in memory and not committed is given up. It is a
-        transaction: if `function` raises, nothing is committed, and memory is as on disk.
+        This is the safe way to change a shared store. The newest state is loaded under the lock, so
+        no commit of another process is overwritten. Changes in memory that were not committed are
+        lost. If the function raises, nothing is committed, and memory is as on disk. After a crash,
+        all changes of the function load, or none.
 
         Args:
-            function: Is called with this dict. It is called again if another process committed all
-                the same (a lost lock, a network disk).
-            timeout: Seconds to try; by default those that the store was opened with.
+            function: Is called with this dict. It is called again if another process committed in
+                spite of the lock (a network disk may lose a lock).
+            timeout: Seconds to try. The default is the `timeout` that the store was opened with.
 
         Returns:
-            What `function` returned.
+            The result of the function.
 
         Raises:
-            LockedError, ConflictError: If it did not succeed in time.
+            LockedError: If another process holds the lock after `timeout` seconds.
+            ConflictError: If other processes still commit in between after `timeout` seconds.
+            RedundictError: As `sync` and `reload` raise it.
 
         """
         return modify(self, function, self._options.timeout if timeout is None else timeout)
 
     def generations(self) -> list[Generation]:
-        """Return the generations that load, newest first, from a full verification."""
+        """Read and verify every slot; return the generations that load, newest first."""
         return self._store.generations()
 
     def rollback(self, to: int | None = None) -> int:
-        """Commit an older generation as a new one, and take it into memory; return its number.
+        """Commit an older generation again as a new one, and load it into memory.
 
-        What is in memory and was not committed is given up. What was committed stays, so a rollback
-        can be rolled back. After a crash, the new generation loads; or the one before, if the crash
-        came before this returned.
+        Changes in memory that were not committed are lost. The present generation stays on disk, so
+        a second rollback can undo the first. After a crash, the new generation loads. If the crash
+        came before this returned, the present one may load instead.
 
         Args:
-            to: The number of the generation; by default, that of the one before the present one.
+            to: The number of the generation. None takes the one before the present one.
+
+        Returns:
+            The number of the new generation.
 
         Raises:
-            NotFoundError: If that generation does not load; nothing was changed.
-            CommitError, ConflictError, TransactionError: As `sync`.
+            NotFoundError: If that generation does not load, or is the present one. Nothing was
+                changed.
+            RedundictError: As `sync` raises it.
 
         """
         self._refuse_unready()
@@ -281,23 +310,25 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
                 try:
                     self._adopt_incoming()
                 finally:
-                    self._adopt_incoming()  # does nothing, unless an interrupt came in between
+                    self._adopt_incoming()  # works only if an interrupt ended the first
                     self._let_others_in()
         self._tell(outcome)
         return outcome.generation
 
     def transaction(self) -> Transaction[Self]:
-        """Commit what happens inside as a whole at its end; on an exception, undo it.
+        """Return a context manager that commits all changes at its end, or undoes them.
 
-        Changes made before it are committed first, so to undo means to go back to the last commit.
-        A transaction inside another is part of it. Any other commit is refused inside
-        (`TransactionError`). It belongs to a thread and an asyncio task: other threads wait, and
-        another task waits with ``async with`` and is refused with ``with``. The objects in the dict
-        are new ones after an undo.
+        An exception undoes the changes. Earlier changes are committed at the beginning, so an undo
+        goes back to that commit. It puts new objects into the dict. After a crash, all changes of
+        the transaction load, or none.
+
+        An inner transaction is part of the outer one. Any other commit inside raises a
+        `TransactionError`. A transaction belongs to one thread and one asyncio task. Other threads
+        wait for its end. Another task waits with ``async with``; with ``with``, it gets a
+        `TransactionError`.
 
         Returns:
-            A context manager, for ``with`` and for ``async with``. The end of either waits for the
-            disk.
+            A context manager for ``with`` and ``async with``. The end of both waits for the disk.
 
         """
         return Transaction(self)
@@ -313,23 +344,23 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
             self._transactions.end_abandoned()
             self.close()
         except BaseException:
-            self._release()  # the name is going out of scope: nobody could close it again
+            self._release()  # the caller is leaving the block, and cannot close it again
             raise
 
     def __reduce_ex__(self, _: object) -> tuple[Any, ...]:
-        # A copy or a pickle is a plain dict: there is one writer to a store.
+        # A copy or a pickle is a plain dict, because a store has only one writer.
         return dict, (dict(self),)
 
     # --- memory to store
 
     def _encode(self) -> Encoded:
-        """Return the state as it is now, as a payload. Its place in the order is when it began."""
+        """Return the present state as a payload, with the order in which encoding began."""
         self._refuse_unready()
         with self.lock:
             self._refuse_closed()
             self._transactions.refuse_inside()
             encoded = self._encode_now()
-        return encoded  # noqa: RET504 - an interrupt before it must find the lock free
+        return encoded  # noqa: RET504 - an interrupt before `return` must find the lock released
 
     def _encode_now(self) -> Encoded:
         self._adopt_incoming()
@@ -346,7 +377,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         outcome = None
         with self._turn:
             is_due = encoded.order > self._committed
-            if is_due and self._options.shared:  # others may have committed: that is no conflict
+            if is_due and self._options.shared:  # unchanged: the commits of others do not matter
                 is_due = not self._store.is_committed(encoded.payload, self.format)
             if is_due:
                 try:
@@ -358,27 +389,27 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         return outcome or Outcome(self.generation, {})
 
     def _begin_exclusive(self, timeout: float | None = None) -> None:
-        """Commit what `sync_soon` was given, then take the store's lock, in a turn."""
+        """Commit the states of `sync_soon`, then take the lock of the store. `_turn` is held."""
         self._refuse_closed()
         self._transactions.refuse_inside()
         self._commit_waiting()
         self._store.acquire(self._options.timeout if timeout is None else timeout)
 
     def _commit_waiting(self) -> None:
-        """Commit what `sync_soon` was given, before anything else happens to memory."""
+        """Commit the states of `sync_soon` before memory is replaced."""
         if self._committer and not self._transactions.is_open:
             self._committer.commit_waiting(self)
 
     def _let_others_in(self) -> None:
-        """Let go of the lock between two commits, if the store is shared."""
-        with self._turn:  # another thread may be in the middle of a commit
+        """Release the lock of a shared store between two commits."""
+        with self._turn:  # wait for the commit of another thread
             if self._options.shared and not self._transactions.is_open:
                 self._store.release()
 
     # --- store to memory
 
     def _open(self) -> None:
-        """Take the newest generation into memory, or what the recipe left; flag ``n``: nothing."""
+        """Load the newest generation, or the recipe's plain file. With flag ``n``, start empty."""
         put_aside = None
         if self.flag == "n":
             put_aside = recovery.put_lost_aside(self._options.layout)
@@ -391,7 +422,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._tell_recovery()
 
     def _load(self) -> Loaded:
-        """Take the newest generation into memory and return it; raise with memory as it was."""
+        """Load the newest generation into memory and return it; an error changes nothing."""
         found = self._store.read()
         state = self._state_of(found)
         self._incoming = (self._store.digest, state)
@@ -403,7 +434,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         return found
 
     def _tell(self, outcome: Outcome | None) -> None:
-        """Tell if a commit did not reach every copy. Memory and store agree already (law 14)."""
+        """Report a commit that is not durable in every copy. Memory and store agree (law 14)."""
         if outcome and outcome.failures:
             self._events.committed(outcome)
 
@@ -418,14 +449,14 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         return options.filled_in(state, chosen.defaults)
 
     def _starting_state(self) -> dict[Any, Any]:
-        """Return what a store without a slot starts with: a plain file's content, or nothing."""
+        """Return the first state of a new store: the content of the recipe's file, or nothing."""
         state = loading.left_by_the_recipe(self._options.layout, self._options.format)
         if state is None and self.flag != "c":
             raise not_found(self.path)
         return state or {}
 
     def _replace(self, state: dict[Any, Any]) -> None:
-        """Replace memory, whatever interrupts it; what was encoded before is given up."""
+        """Replace memory, even if an interrupt comes. States that were encoded before are void."""
         self._incoming = (None, state)
         try:
             dict.clear(self)
@@ -439,7 +470,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._incoming = None
 
     def _adopt_incoming(self) -> None:
-        """Take into memory what an interrupted call made durable (law 14)."""
+        """Load into memory the state that an interrupted call made durable (law 14)."""
         if self._incoming is None:
             return
         before, state = self._incoming
@@ -447,29 +478,29 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
             self._replace(state)
         self._incoming = None
 
-    # --- what may not be done now
+    # --- refusals
 
     def _refuse_unready(self) -> None:
-        """Raise if this store is not to be written at all, or not at this moment."""
+        """Raise if this store cannot be written, or not at this moment."""
         if self.flag == "r":
             raise errors.read_only(self.path)
         self._refuse_busy()
 
     def _refuse_closed(self) -> None:
-        """Raise if another thread has closed the store while this one waited for its lock."""
+        """Raise if another thread closed the store while this one waited for `lock`."""
         if isinstance(self, lifetime.Closed):
             raise errors.closed(self.path)
 
     def _refuse_busy(self) -> None:
         """Raise in a child of fork, and in a signal handler that interrupts a call."""
-        self._store.refuse_in_child()  # before a lock that no thread of a child can let go of
-        if self._turn._is_owned():  # noqa: SLF001 - as `threading.Condition` asks it
+        self._store.refuse_in_child()  # first: a fork may hold a lock for ever
+        if self._turn._is_owned():  # noqa: SLF001 - as `threading.Condition` does
             raise errors.busy(self.path)
 
     # --- the end
 
     def _begin_alone(self) -> None:
-        """Begin without threads and with nothing under way: a child's are its parent's."""
+        """Start with new locks and without threads, in `__init__` and in a child of fork."""
         self.lock = threading.RLock()
         self._turn = threading.RLock()
         self._transactions = Transactions(self.path)

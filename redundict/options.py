@@ -1,4 +1,7 @@
-"""The arguments of `open`, checked before anything is touched. Opens nothing."""
+"""The arguments of `open`: check them before any file is touched.
+
+This module must not open a store. Invariant: the values of an `Options` fit together.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,26 @@ from .formats.resolve import Format, resolve
 
 Flag = Literal["r", "w", "c", "n"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-if TYPE_CHECKING:  # type checkers know it; it need not be installed
+if TYPE_CHECKING:  # every type checker knows this module; it need not be installed
     from typing_extensions import TypeVar as DefaultingTypeVar
 
     K = DefaultingTypeVar("K", default=Any)
     V = DefaultingTypeVar("V", default=Any)
 else:
     K, V = TypeVar("K"), TypeVar("V")
-_SHARED_TIMEOUT: Final = 10.0  #: Seconds: as long as the commits of other processes should take.
+_SHARED_TIMEOUT: Final = 10.0  #: Seconds to wait for the commits of other processes.
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a store is opened."""
+    """The checked arguments of `open`."""
 
     layout: Layout
     format: Format
     defaults: Mapping[Any, Any]
     timeout: float  #: Seconds to wait for another writer.
     shared: bool
-    autosync: float  #: Seconds; 0: never.
+    autosync: float  #: Seconds between two automatic commits; 0 for none.
 
 
 def checked(
@@ -48,10 +51,22 @@ def checked(
     shared: bool,
     autosync: float | None,
 ) -> Options:
-    """Return the arguments of `open` as one object.
+    """Check the arguments of `open`; return them as one object.
+
+    Args:
+        path: The path of the store.
+        flag: As in dbm: "r", "w", "c" or "n".
+        copies: The number of copies, or a list of folders.
+        keep: How many generations each copy holds.
+        history: The rule by which generations are kept. None takes "thinned" if `keep` allows it.
+        format: The name of a format, or an object that encodes and decodes.
+        defaults: Values for keys that a state lacks. None for none.
+        timeout: Seconds to wait for another writer. None is 10 if `shared`, else 0.
+        shared: True if other processes may write to the store between two commits.
+        autosync: Seconds between two automatic commits. None for no automatic commits.
 
     Raises:
-        ValueError: If a value is out of its range, or fits no other one.
+        ValueError: If a value is out of range, or does not fit another one.
         TypeError: If a value has the wrong type.
 
     """
@@ -69,7 +84,15 @@ def checked(
 
 
 def filled_in(state: dict[Any, Any], defaults: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Fill in what a state lacks, in nested dicts as well; return it."""
+    """Add the defaults for keys that a state lacks, also in nested dicts. Return the same state.
+
+    The values are copied, so a later change of the state does not change the defaults.
+
+    Args:
+        state: The state to change.
+        defaults: The values to add.
+
+    """
     for key, value in defaults.items():
         if key not in state:
             state[key] = copy.deepcopy(value)

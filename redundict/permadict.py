@@ -1,7 +1,7 @@
-"""`PermaDict`: the recipe's signature and behaviour on a redundant store.
+"""`PermaDict`: the signature and behaviour of the recipe, on a redundant store.
 
-An application of the PersistentDict / PermaDict recipe changes one import. The class docstring
-names what differs. Knows `mapping` only.
+An application that uses the PersistentDict / PermaDict recipe changes one import. The class
+docstring lists the differences. This module must not know the engine.
 """
 
 from __future__ import annotations
@@ -17,22 +17,28 @@ from .options import Flag
 
 
 class PermaDict(RedunDict[Any, Any]):
-    """A dict with the recipe's constructor, kept in a redundant store.
+    """A dict in a redundant store, with the constructor of the recipe.
 
-    As in the recipe: what follows the format goes into the dict, over what was loaded. Flag ``r``
-    starts empty where there is no file, and its `sync` does nothing. `close` is a `sync` after
-    which the dict can still be used. Changes after `close` are saved by the next `sync`, or at the
-    interpreter's exit. A plain file that the recipe left at `filename` is read (pickle only with
-    ``format='pickle'``) and stays as it is. What is saved goes to ``filename.a0`` and so on.
+    As in the recipe:
 
-    A value of a subclass (`OrderedDict`, `IntEnum`) is stored as the plain value that it is equal
-    to, with a warning once for each place.
+    - Arguments after `format` are put into the dict. They replace loaded values.
+    - With flag ``r``, the dict is empty if there is no file, and `sync` does nothing.
+    - `close` commits, and the dict can still be used. The next `sync` or the exit of the
+      interpreter saves later changes.
+    - A plain file that the recipe left at `filename` is read and not changed (a pickle only with
+      ``format='pickle'``). The state is saved to ``filename.a0`` and so on.
 
-    Unlike the recipe: a second writer gets `LockedError`, a file that cannot be read is an error
-    and not an empty dict, and a value that JSON or CSV would bring back changed is refused.
+    A value of a subclass (`OrderedDict`, `IntEnum`) is stored as the equal plain value. A warning
+    names each place once.
+
+    Unlike the recipe:
+
+    - A second writer gets a `LockedError`.
+    - A file that cannot be read is an error. The recipe started with an empty dict.
+    - A value that JSON or CSV would load as another value is refused.
 
     Args:
-        filename: Names the store.
+        filename: The path of the store.
         flag: As in dbm: ``r``, ``w``, ``c`` or ``n``.
         mode: The permission bits of the files.
         format: ``"json"``, ``"csv"``, ``"pickle"``, or an object with ``dumps`` and ``loads``.
@@ -40,7 +46,7 @@ class PermaDict(RedunDict[Any, Any]):
         **kwds: As for `dict.update`.
 
     Raises:
-        LockedError, LostError, AccessError, DivergedError, FormatError: As `RedunDict`.
+        RedundictError: As `RedunDict` raises it.
 
     """
 
@@ -55,7 +61,7 @@ class PermaDict(RedunDict[Any, Any]):
         *args: Any,
         **kwds: Any,
     ) -> None:
-        subclasses: dict[str, str] = {}  # by item: what is not told yet, then ""
+        subclasses: dict[str, str] = {}  # by item: a warning that is due, or ""
         super().__init__(filename, flag, mode, format=resolve(format, _noting(subclasses)))
         self._subclasses, self.filename = subclasses, filename
         try:
@@ -66,33 +72,49 @@ class PermaDict(RedunDict[Any, Any]):
             raise
 
     def sync(self) -> int:
-        """Commit the state, as `RedunDict.sync`; with flag ``r``, do nothing."""
+        """Commit the state as `RedunDict.sync` does; with flag ``r``, do nothing.
+
+        After a crash, this generation loads. If the crash came before this returned, the generation
+        before it may load instead.
+
+        Returns:
+            The durable generation.
+
+        Raises:
+            RedundictError: As `RedunDict.sync` raises it.
+
+        """
         if self.flag == "r" or self._is_saved():
             return self.generation
         was_held = self._store.is_held()
         try:
             generation = super().sync()
         except BaseException:
-            if not was_held:  # it was closed, and stays so
+            if not was_held:  # it was closed, and stays closed
                 self._release()
             raise
         self._warn_of_subclasses()
         return generation
 
     def close(self) -> None:
-        """Commit the state and let others write; the dict can still be used."""
+        """Commit the state and release the lock. The dict can still be used.
+
+        Raises:
+            RedundictError: As `RedunDict.sync` raises it.
+
+        """
         self.sync()
         self._release()
 
     def _warn_of_subclasses(self) -> None:
-        """Warn once for each place where a plain value was stored. Memory and store agree now."""
+        """Warn once for each place where a plain value was stored, after the commit (law 14)."""
         for item, told in self._subclasses.items():
             if told:
                 self._subclasses[item] = ""
                 errors.warn(f"{self.path}: {item}: {told}", UserWarning)
 
     def _is_saved(self) -> bool:
-        """Tell whether the dict was closed, in every copy, and has not changed since."""
+        """Return True if the dict is closed, unchanged since, and durable in every copy."""
         return self._is_unchanged_since_close() and self._store.is_complete()
 
     def _is_unchanged_since_close(self) -> bool:
@@ -109,12 +131,12 @@ class PermaDict(RedunDict[Any, Any]):
             super()._close_at_last()
 
     def _release(self) -> None:
-        self._let_go()  # it stays registered: what is changed from now on is saved at exit
+        self._let_go()  # it stays registered, so later changes are saved at exit
 
     def _begin_as_child(self) -> None:
         if self._store.is_held():
             super()._begin_as_child()
-        else:  # it was closed: a child may use it, and takes the lock for itself
+        else:  # it was closed, so a child may use it and take the lock itself
             self._begin_alone()
 
     def _starting_state(self) -> dict[Any, Any]:
@@ -127,7 +149,7 @@ class PermaDict(RedunDict[Any, Any]):
 
 
 def _noting(subclasses: dict[str, str]) -> OnSubclass:
-    """Return what notes each item of a subclass; it must not keep the dict alive."""
+    """Return a function that notes each value of a subclass. It must not keep the dict alive."""
 
     def note(item: str, value: object) -> None:
         subclasses.setdefault(item, f"{described(value)} is stored as its plain value")

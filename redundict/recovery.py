@@ -1,9 +1,12 @@
-"""Repair and rollback of a store on disk, without knowing what is in it.
+"""Repair and rollback of a store on disk.
 
-Both take the writer's lock, prepare what they are going to do as an object that can be shown, and
-then do that: a dry run stops in between, so it cannot lie. Repair writes only bytes that verified,
-and puts aside, under another name, whatever it replaces. Rollback commits an old generation's
-payload as a new generation, so it destroys nothing that another rollback could not bring back.
+Both take the writer's lock. Both prepare an object that lists every step, and then do these steps.
+A dry run shows the same object and stops, so it shows exactly the steps that a real run would take.
+This module must not decode a payload.
+
+Invariants: repair writes only bytes that verified (law 7). It puts aside whatever it replaces.
+Rollback commits the payload of an old generation as a new generation, so a second rollback can undo
+it.
 """
 
 from __future__ import annotations
@@ -26,30 +29,40 @@ from .stored import Stored
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """What a repair did: slot names, and where what they held was put."""
+    """The result of a repair."""
 
     path: str
-    aside: dict[str, str]  #: The new name of what was put aside, by the slot's name.
-    rewritten: tuple[str, ...]
-    committed: int | None  #: The number under which the survivor was committed again, if it was.
-    report: integrity.Report  #: The store as it is now.
+    aside: dict[str, str]  #: The new name of each file that was put aside, by slot name.
+    rewritten: tuple[str, ...]  #: The names of the slots that were rewritten.
+    committed: int | None  #: The number of the survivor if it was committed again; else None.
+    report: integrity.Report  #: The state of the store after the repair.
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What a repair is going to do, while the lock is held."""
+    """The steps of a repair. They are valid while the lock is held."""
 
-    aside: tuple[Slot, ...]  #: Slots that are to be put aside.
-    rewrite: tuple[tuple[Slot, Slot], ...]  #: Slots that are to be rewritten, and from which.
-    gone: int  #: How many generations no slot holds any more: the survivor is committed again.
+    aside: tuple[Slot, ...]  #: The slots to put aside.
+    rewrite: tuple[tuple[Slot, Slot], ...]  #: The slots to rewrite, each with its source.
+    gone: int  #: Indexes whose generation no slot holds. If any, the survivor is committed again.
     _store: Store = field(repr=False)
     _copies: Copies | None = None
 
     def do(self) -> Repaired:
-        """Do it: put aside, rewrite, commit.
+        """Put slots aside, rewrite slots, and commit the survivor again if generations are gone.
 
-        A slot is put aside just before it is rewritten, and is there again once it is durable: if
-        the power goes in between, it is missing, and another one holds the same.
+        A slot is put aside just before it is rewritten. If the power fails in between, the slot is
+        missing, and its source still holds the same generation. So the survivor loads after a crash
+        at any point, and the repair can run again.
+
+        Returns:
+            The result, with the state of the store after the repair.
+
+        Raises:
+            StorageError: If a slot cannot be put aside or rewritten.
+            CommitError: If the survivor is committed again and no copy could be written.
+            ConflictError: If another process wrote to the store in spite of the lock.
+
         """
         layout, put = self._store.layout, {slot.path: slot for slot in self.aside}
         aside: dict[str, str] = {}
@@ -63,7 +76,7 @@ class Repair:
             aside[slot.name] = _put_aside(slot)
         loaded, _ = self._store.heal(self._store.read())
         committed = None
-        if self.gone:  # one commit fills one gap: of what else is gone, nothing is claimed any more
+        if self.gone:  # one commit fills one gap; with more gaps, it names no parent
             outcome = self._store.commit(
                 loaded.payload,
                 loaded.format,
@@ -79,14 +92,26 @@ class Repair:
 
 @dataclass(frozen=True, slots=True)
 class Rollback:
-    """What a rollback is going to do, while the lock is held."""
+    """The step of a rollback. It is valid while the lock is held."""
 
-    newest: Loaded
-    target: Loaded  #: What is to be committed again.
+    newest: Loaded  #: The present generation.
+    target: Loaded  #: The generation to commit again.
     _store: Store = field(repr=False)
 
     def do(self) -> int:
-        """Do it; return the number of the new generation."""
+        """Commit the target as a new generation.
+
+        If the power fails before this returns, the present generation loads, or the new one.
+
+        Returns:
+            The number of the new generation.
+
+        Raises:
+            CommitError: If no copy could be written. The present generation is untouched.
+            ConflictError: If another process wrote to the store in spite of the lock.
+            DivergedError: If two copies hold different content under one number.
+
+        """
         self._store.heal(self._store.read())
         outcome = commit_again(self._store, self.target)
         warn_if_incomplete(self._store.layout.path, outcome)
@@ -102,11 +127,28 @@ def repair(
 ) -> Repaired:
     """Make every copy of every generation whole again, from copies that verify.
 
-    Where no copy of a generation verifies, the survivor is committed once more in its place; if
-    several are gone, once in place of them all, as the beginning of a new history. If two copies
-    have diverged, `prefer` (a copy's letter) says which one stands. Raises `LostError`, with
-    nothing touched, if no slot verifies; `NotFoundError`, `LockedError`, `DivergedError`,
-    `StorageError`. If the power goes meanwhile, the survivor loads; repair again.
+    If no copy of a generation verifies, the survivor is committed again in its place. If several
+    generations are gone, the survivor is committed once, as the first generation of a new history.
+    If the power fails meanwhile, the survivor loads. Then run the repair again.
+
+    Args:
+        path: The path of the store.
+        prefer: The letter of the copy that stands if two copies have diverged.
+        copies: The number of copies or their folders. None finds it from the files beside `path`.
+        timeout: Seconds to wait for the lock.
+
+    Returns:
+        The slots that were put aside and rewritten, and the state of the store afterwards.
+
+    Raises:
+        LostError: If no slot verifies. Nothing was changed.
+        NotFoundError: If there is no store. Nothing was changed.
+        LockedError: If another process holds the lock after `timeout` seconds.
+        AccessError: If every copy has a slot that may not be read.
+        DivergedError: If two copies have diverged and `prefer` does not name one of them.
+        StorageError: If a slot cannot be put aside or rewritten.
+        CommitError: If the survivor could not be committed again.
+
     """
     with prepared_repair(path, prefer=prefer, copies=copies, timeout=timeout) as prepared:
         return prepared.do()
@@ -119,10 +161,28 @@ def rollback(
     copies: Copies | None = None,
     timeout: float = 0.0,
 ) -> int:
-    """Commit generation `to` (by default the one before the newest) again; return the new number.
+    """Commit an older generation again, as a new one.
 
-    Raises `NotFoundError` if no copy of it verifies or if it is the newest, and what opening
-    for writing raises.
+    If the power fails before this returns, the present generation loads, or the new one.
+
+    Args:
+        path: The path of the store.
+        to: The number of the generation. None takes the one before the newest.
+        copies: The number of copies or their folders. None finds it from the files beside `path`.
+        timeout: Seconds to wait for the lock.
+
+    Returns:
+        The number of the new generation.
+
+    Raises:
+        NotFoundError: If there is no store, if no copy of the generation verifies, or if it is the
+            newest already.
+        LostError: If no slot verifies.
+        LockedError: If another process holds the lock after `timeout` seconds.
+        AccessError: If every copy has a slot that may not be read.
+        DivergedError: If two copies hold different content under one number.
+        CommitError: If no copy could be written. The present generation is untouched.
+
     """
     with prepared_rollback(path, to, copies=copies, timeout=timeout) as prepared:
         return prepared.do()
@@ -136,7 +196,21 @@ def prepared_repair(
     copies: Copies | None = None,
     timeout: float = 0.0,
 ) -> Iterator[Repair]:
-    """Hold the lock, and say what `repair` would do; nothing is changed but by `Repair.do`."""
+    """Take the lock, and prepare a repair. Only `Repair.do` changes anything.
+
+    Args:
+        path: The path of the store.
+        prefer: The letter of the copy that stands if two copies have diverged.
+        copies: The number of copies or their folders. None finds it from the files beside `path`.
+        timeout: Seconds to wait for the lock.
+
+    Yields:
+        The steps of the repair.
+
+    Raises:
+        RedundictError: What `repair` raises before it changes anything.
+
+    """
     with _locked(path, copies, timeout) as store:
         layout, found = survey.discover(store.layout.path, copies)
         survey.refuse_if_denied(layout, found)
@@ -166,9 +240,20 @@ def prepared_rollback(
     copies: Copies | None = None,
     timeout: float = 0.0,
 ) -> Iterator[Rollback]:
-    """Hold the lock, and say what `rollback` would commit; nothing is changed but by `Rollback.do`.
+    """Take the lock, and prepare a rollback. Only `Rollback.do` changes anything.
 
-    Raises what `rollback` raises.
+    Args:
+        path: The path of the store.
+        to: The number of the generation. None takes the one before the newest.
+        copies: The number of copies or their folders. None finds it from the files beside `path`.
+        timeout: Seconds to wait for the lock.
+
+    Yields:
+        The present generation, and the one to commit again.
+
+    Raises:
+        RedundictError: What `rollback` raises before it changes anything.
+
     """
     with _locked(path, copies, timeout) as store:
         layout = store.layout
@@ -179,35 +264,60 @@ def prepared_rollback(
 
 
 def rollback_target(layout: Layout, present: int, to: int | None = None) -> Loaded:
-    """Return the generation to roll back to: `to`, or the one before the `present` one.
+    """Load the generation to roll back to, while this process holds the lock.
 
-    The lock is held.
+    Args:
+        layout: The layout of the store.
+        present: The number of the present generation.
+        to: The number to load. None loads the generation before the present one.
 
     Raises:
-        NotFoundError: If it does not load, or is the present one already.
+        NotFoundError: If the generation does not load, or is the present one.
 
     """
-    if to == present:  # to commit it again would only push out an older one
+    if to == present:  # a commit of it would only overwrite an older generation
         raise newest.no_generation(layout, f"generation {to} is the newest already", to)
     before = newest.previous(layout, present) if to is None else to
     return newest.load_locked(layout, before)
 
 
 def commit_again(store: Stored, target: Loaded) -> Outcome:
-    """Commit an older generation as a new one: the only rollback there is."""
+    """Commit an older generation as a new one. Every rollback does this.
+
+    Args:
+        store: The store, with its lock held.
+        target: The generation to commit again.
+
+    Returns:
+        The durable generation, and the slots that could not be written.
+
+    Raises:
+        CommitError: If no copy could be written. The present generation is untouched.
+        ConflictError: If another process has committed.
+
+    """
     return store.commit(target.payload, target.format, even_if_unchanged=True)
 
 
 def warn_if_incomplete(path: str, outcome: Outcome) -> None:
-    """Warn of the copies that a commit did not reach."""
+    """Warn of each copy that a commit could not write; the others are durable."""
     if outcome.failures:
         errors.warn(errors.not_in_every_copy(path, outcome.generation, outcome.failures))
 
 
 def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
-    """Rename the slots of a lost store, so that it can start anew; touch no other store's.
+    """Put aside every slot of a lost store, so that a new store can begin at its path.
 
-    Returns what was put aside, None if the store was not lost.
+    Args:
+        layout: The layout of the store.
+
+    Returns:
+        The slots that were put aside; None if the store is not lost. Then nothing was changed.
+
+    Raises:
+        AccessError: If no slot is sound, and one may not be read.
+        StorageError: If a slot cannot be put aside.
+
     """
     found = survey.survey_verified(layout)
     survey.refuse_if_denied(layout, found)
@@ -221,7 +331,10 @@ def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
 
 @contextmanager
 def _locked(path: str | os.PathLike[str], copies: Copies | None, timeout: float) -> Iterator[Store]:
-    """Hold the store's lock, and yield the store; never make a lock where there is no store."""
+    """Hold the lock of a store that exists, and yield the store.
+
+    If there is no store, no lock file is created.
+    """
     layout, found = survey.discover(os.fspath(path), copies)
     if all(slot.state is SlotState.MISSING for slot in found):
         raise integrity.not_found(layout.path)
@@ -236,7 +349,7 @@ def _locked(path: str | os.PathLike[str], copies: Copies | None, timeout: float)
 def _settle_divergence(
     layout: Layout, found: list[Slot], prefer: str | None
 ) -> tuple[list[Slot], list[Slot]]:
-    """Return, of each pair that diverged, what is not in the preferred copy; and what stays."""
+    """Return the diverged slots that are not of the preferred copy, and the slots without them."""
     aside: list[Slot] = []
     while pair := slots.diverged(found):
         unwanted = [slot for slot in pair if slot.letter != prefer]

@@ -1,4 +1,8 @@
-"""What the dict asks of a store: the seam between `mapping` and `engine`. Does nothing itself."""
+"""The interface between the dict and its store.
+
+`mapping`, `transactions` and `lifetime` use a store only through the Protocol `Stored`. It has no
+code of its own. `engine.store.Store` implements it, and documents each method in full.
+"""
 
 from __future__ import annotations
 
@@ -11,42 +15,52 @@ from .engine.writes import Healed
 
 
 class Stored(Protocol):
-    """A store as bytes; `engine.store.Store` is one, and says more about each method.
+    """A store as bytes. Only one thread may call it at a time.
 
-    One thread at a time may call it.
+    Attributes:
+        generation: The number that was last loaded or committed; 0 before the first.
+        digest: The digest of that generation; '' before the first.
+
     """
 
     generation: int
     digest: str
 
     def acquire(self, timeout: float) -> None:
-        """Take the lock, if it is not held."""
+        """Take the lock if it is not held; wait at most `timeout` seconds."""
 
     def read(self, generation: int | None = None) -> Loaded:
-        """Return the newest generation, or `generation`; change nothing."""
+        """Load the newest generation, or `generation`; change nothing."""
         ...
 
     def heal(self, found: Loaded) -> tuple[Loaded, Healed | None]:
-        """Stand on what was read; with the lock, repair its copies."""
+        """Adopt the generation that was read; if the lock is held, heal its copies."""
         ...
 
     def commit(self, payload: bytes, format: str, *, even_if_unchanged: bool = False) -> Outcome:
-        """Write the next generation."""
+        """Write the next generation; return when it is durable in at least one copy.
+
+        Args:
+            payload: The encoded state.
+            format: The name of its format.
+            even_if_unchanged: Write the payload even if it was last loaded or committed.
+
+        """
         ...
 
     def is_committed(self, payload: bytes, format: str) -> bool:
-        """Tell whether this payload is what was last loaded or committed."""
+        """Return True if this payload was last loaded or committed."""
         ...
 
     def is_complete(self) -> bool:
-        """Tell whether every copy of the newest generation is durable."""
+        """Return True if every copy of the newest generation is known to be durable."""
         ...
 
     def forget_content(self) -> None:
-        """Let the next commit write, whatever its payload."""
+        """Make the next commit write its payload even if it is unchanged."""
 
     def has_changed(self) -> bool:
-        """Tell whether another process has committed since."""
+        """Return True if another process has committed since the last load or commit."""
         ...
 
     def generations(self) -> list[Generation]:
@@ -54,14 +68,14 @@ class Stored(Protocol):
         ...
 
     def is_held(self) -> bool:
-        """Tell whether the lock is held."""
+        """Return True if the lock is held."""
         ...
 
     def refuse_in_child(self) -> None:
-        """Raise `TransactionError` in a child of the process that opened the store."""
+        """Raise `TransactionError` in a fork of the process that opened the store."""
 
     def begin_as_child(self) -> None:
         """Leave the lock to the parent process, in a child of fork."""
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Release the lock; do nothing if it is not held."""

@@ -1,9 +1,10 @@
-"""Who may change several items of a dict as one: one thread, and one asyncio task of it.
+"""Transactions: one thread and one asyncio task changes several items of a dict as one.
 
-The dict's lock keeps other threads out. It cannot tell two tasks of one thread apart, so the task
-is noted here. Knows no slots.
+The lock of the dict keeps other threads out. It cannot tell two tasks of one thread apart, so this
+module records the task. It also contains `modify`. It must not know slots or files.
 
-Invariant: a transaction is never joined by another thread or task.
+Invariants: no other thread or task ever joins a transaction. After an exception, memory is as it
+was at the last commit.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from .engine.store import Outcome
 from .options import Options, filled_in
 from .stored import Stored
 
-_PAUSE: Final = 0.001  #: Seconds between two looks whether another transaction has ended, at first.
-_CONFLICT_PAUSE: Final = 0.01  #: Seconds before `modify` tries again.
-_LONGEST_PAUSE: Final = 0.05  #: Seconds.
+_PAUSE: Final = 0.001  #: Seconds before the second try to begin a transaction; then twice as many.
+_CONFLICT_PAUSE: Final = 0.01  #: Seconds before `modify` tries again after a conflict.
+_LONGEST_PAUSE: Final = 0.05  #: Seconds between two tries to begin a transaction, at most.
 
 
 def current_task() -> object:
-    """Return the asyncio task that runs in this thread, None if there is none."""
+    """Return the asyncio task that runs in this thread; None if there is none."""
     if "asyncio" not in sys.modules:
         return None
     import asyncio  # noqa: PLC0415 - slow to import, and it is loaded already
@@ -42,28 +43,36 @@ def current_task() -> object:
 
 @dataclass(slots=True)
 class Transactions:
-    """The transactions that are open in one dict, each inside the one before.
+    """The open transactions of one dict, each inside the one before.
 
-    The caller of a method holds the dict's lock.
+    The caller of each method holds the lock of the dict.
     """
 
     path: str
-    depth: int = 0  #: How many are open.
-    has_failed: bool = False  #: One inside the outermost did, so that cannot succeed any more.
+    depth: int = 0  #: The number of open transactions.
+    has_failed: bool = False  #: An inner transaction failed, so the outermost cannot commit.
     _task: object = None
     _outermost: Callable[[], Transaction[Any] | None] = lambda: None
 
     @property
     def is_open(self) -> bool:
-        """Whether there is one."""
+        """True if a transaction is open."""
         return self.depth > 0
 
     def belongs_to_other_task(self) -> bool:
-        """Tell whether another task of this thread has one."""
+        """Return True if another task of this thread has an open transaction."""
         return self.is_open and self._task is not current_task()
 
     def begin(self, transaction: Transaction[Any] | None) -> None:
-        """Begin one, perhaps inside another."""
+        """Begin a transaction, alone or inside another one of the same task.
+
+        Args:
+            transaction: The object to undo if an interrupt prevents its end; None for `modify`.
+
+        Raises:
+            TransactionError: If another task of this thread has an open transaction.
+
+        """
         if self.belongs_to_other_task():
             raise errors.other_task(self.path)
         if transaction and not self.is_open:
@@ -72,24 +81,29 @@ class Transactions:
         self.depth += 1
 
     def end_abandoned(self) -> None:
-        """Undo the transaction that an interrupt kept from its end, if there is one."""
+        """Undo a transaction whose end an interrupt prevented, if there is one."""
         if self.is_open and (abandoned := self._outermost()):
             abandoned.close()
         self.depth, self.has_failed = 0, False
 
     def refuse_failed(self, generation: int) -> None:
-        """Raise `TransactionError` if one failed that was inside the outermost one."""
+        """Raise `TransactionError` if an inner transaction has failed.
+
+        Args:
+            generation: The number of the last commit, for the error.
+
+        """
         if self.has_failed:
             raise errors.failed_inside(self.path, generation)
 
     def refuse_inside(self) -> None:
-        """Raise `TransactionError` if there is one: it commits at its end."""
+        """Raise `TransactionError` inside a transaction, which commits at its end."""
         if self.is_open:
             raise errors.inside_transaction(self.path)
 
 
 class _Owner(Protocol):
-    """What a transaction asks of the dict."""
+    """The part of the dict that a transaction uses."""
 
     lock: Any
     _transactions: Transactions
@@ -120,13 +134,15 @@ Result = TypeVar("Result")
 
 
 class Transaction(Generic[State]):
-    """Changes to a dict that are committed as a whole at the end, or undone on an exception.
+    """A context manager: commit all changes at its end, or undo them on an exception.
 
-    ``with`` waits for the transactions of other threads and refuses to join one of another task of
-    its own thread. ``async with`` waits for both, and lets the event loop go on meanwhile.
+    ``with`` waits for transactions of other threads. It raises `TransactionError` if another task
+    of the same thread has one. ``async with`` waits for both, and the event loop runs meanwhile.
 
-    Its steps are those of a generator, which ends them when it is dropped: so a transaction that an
-    interrupt kept from its end is undone, and the lock is free.
+    After a crash, all changes of a transaction load, or none.
+
+    The steps of a transaction are a generator. Python closes a generator that is dropped. So if an
+    interrupt prevents the end of a transaction, its changes are undone and the lock is released.
     """
 
     def __init__(self, state: State) -> None:
@@ -173,12 +189,12 @@ class Transaction(Generic[State]):
         self.__exit__(kind, error, trace)
 
     def close(self) -> None:
-        """Undo what an interrupt kept from its end."""
+        """Undo the transaction if it has not ended. `end_abandoned` calls this."""
         if self._running:
             self._running.close()
 
     def _steps(self) -> Generator[None]:
-        """Begin; let the caller change the dict; commit, or undo."""
+        """Begin, yield while the caller changes the dict, and then commit or undo."""
         state, transactions, outcome = self._state, self._state._transactions, None
         state._refuse_unready()
         state._commit_waiting()
@@ -197,7 +213,7 @@ class Transaction(Generic[State]):
                 try:
                     if before and not outcome:
                         self._undo(*before)
-                finally:  # plain assignments first: an interrupt comes where a function begins
+                finally:  # assign first: Python raises an interrupt where a function begins
                     transactions.depth -= 1
                     transactions.has_failed = not is_outermost and (
                         failed or transactions.has_failed
@@ -206,10 +222,15 @@ class Transaction(Generic[State]):
         state._tell(outcome)
 
     def _commit_before(self) -> tuple[str, bytes]:
-        """Commit what came before, so that to undo means to go back to that; return it."""
+        """Commit the state before the transaction, so that an undo can go back to it.
+
+        Returns:
+            Its digest and payload.
+
+        """
         state = self._state
         encoded = state._encode_now()
-        with state._turn:  # a store that is shared is held until the end
+        with state._turn:  # hold the lock of a shared store until the end
             state._store.acquire(state._options.timeout)
         outcome = state._commit(encoded)
         before = state._store.digest, encoded.payload
@@ -217,14 +238,14 @@ class Transaction(Generic[State]):
         return before
 
     def _undo(self, digest: str, payload: bytes) -> None:
-        """Take memory back to where it was, unless something was committed since."""
+        """Restore the state before the transaction, unless a commit came after it."""
         if self._state._store.digest == digest:
             chosen = self._state._options
             self._state._replace(filled_in(chosen.format.decode(payload), chosen.defaults))
 
 
 class _TryAgainError(Exception):
-    """Another process committed while `modify` was at work."""
+    """Another process committed while `modify` ran, so `modify` must run again."""
 
     def __init__(self, cause: errors.ConflictError) -> None:
         super().__init__(str(cause))
@@ -232,7 +253,23 @@ class _TryAgainError(Exception):
 
 
 def modify(state: State, function: Callable[[State], Result], timeout: float) -> Result:
-    """Take the newest state, let `function` change it, and commit it; see `RedunDict.modify`."""
+    """Load the newest state, let a function change it, and commit it.
+
+    `RedunDict.modify` says more.
+
+    Args:
+        state: The dict.
+        function: Changes the dict. It is called again after a conflict with another process.
+        timeout: Seconds to try.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        LockedError: If another process holds the lock after `timeout` seconds.
+        ConflictError: If other processes still commit in between after `timeout` seconds.
+
+    """
     state._refuse_unready()
     state._commit_waiting()
     deadline = time.monotonic() + timeout
@@ -261,7 +298,7 @@ def _modify_once(
                 transactions.begin(None)
                 found = state._load()
             if found.is_empty:
-                start = state._state_of(found)  # from a plain file; an undo must not read
+                start = state._state_of(found)  # may read a plain file; an undo must not read
             result = function(state)
             transactions.refuse_failed(state.generation)
             encoded = state._encode_now()

@@ -1,1 +1,1 @@
-"""Bytes on a medium: slots, trailers, the lock and the commit. Knows no dicts and no formats."""
+"""The bytes of a store: slots, trailers, the lock, the commit. Must not know dicts or formats."""

@@ -1,8 +1,10 @@
-"""The system calls that a store makes: one method each. Decides nothing.
+"""The system calls of a store: one method for each. This module must not decide anything.
 
-Every fault test puts another `Disk` in the place of this one (`files.disk`), so each write, sync
-and close of the product can fail, tear or be lost. An open file is a `FileIO` object, which closes
-itself: a raw descriptor would leak if an interrupt arrived between two lines.
+Every fault test replaces the `Disk` at `files.disk`, so each write, sync and close of a store can
+fail, tear or be lost.
+
+Invariant: an open file is a `FileIO` object, which closes itself. A raw descriptor would leak if an
+interrupt arrived between two lines.
 
 Sources: open(2), fsync(2), rename(2); fcntl(2) of macOS for F_FULLFSYNC.
 """
@@ -20,25 +22,30 @@ from redundict import errors
 
 
 class Stat(NamedTuple):
-    """Facts from a file's inode."""
+    """Facts from the inode of a file."""
 
     size: int  #: Bytes.
-    allocated: int  #: Bytes that the file system has set aside; negative if it cannot tell.
-    modified: float  #: Seconds since the epoch.
+    allocated: int  #: Bytes that the file system has allocated; negative if unknown.
+    modified: float  #: Time of the last change of the content, seconds since the epoch.
     mode: int  #: Permission bits.
-    changed: int = 0  #: When the inode last changed, nanoseconds; nobody can set it.
+    changed: int = 0  #: Time of the last change of the inode, nanoseconds. No program can set it.
 
 
 class Disk:
-    """The system calls that a store makes."""
+    """The system calls of a store. Every method raises `OSError` if the system refuses."""
 
     def open_read(self, path: str) -> FileIO:
-        """Open an existing regular file for reading."""
+        """Open an existing regular file for reading. Do not follow a link."""
         self._refuse_other_kinds(path)
         return open(path, "rb", buffering=0)
 
     def open_write(self, path: str) -> FileIO:
-        """Open an existing regular file for reading and writing."""
+        """Open an existing regular file for reading and writing. Do not follow a link.
+
+        Raises:
+            OSError: If the system refuses, or the file was replaced while it was opened.
+
+        """
         seen = self._refuse_other_kinds(path)
         file = open(path, "r+b", buffering=0)  # noqa: SIM115 - the caller closes it
         if not os.path.samestat(seen, os.fstat(file.fileno())):
@@ -47,13 +54,19 @@ class Disk:
         return file
 
     def create(self, path: str, mode: int) -> FileIO:
-        """Create a file that must not exist, and open it for reading and writing."""
-        # The opener is no Python code: an interrupt in it would leak the descriptor.
+        """Create a file that does not exist, and open it for reading and writing.
+
+        Args:
+            path: The path of the file.
+            mode: The permission bits, which the umask reduces.
+
+        """
+        # The opener is C code. In Python code, an interrupt would leak the descriptor.
         opener = functools.partial(os.open, mode=mode)
         return open(path, "x+b", buffering=0, opener=opener)
 
     def _refuse_other_kinds(self, path: str) -> os.stat_result:
-        """Raise `OSError` for a link, which is not followed, and for a FIFO, which would block."""
+        """Raise `OSError` for everything but a regular file. A FIFO, for example, would block."""
         seen = os.lstat(path)
         if stat.S_ISREG(seen.st_mode):
             return seen
@@ -64,7 +77,7 @@ class Disk:
         raise OSError(errno.ENXIO, "not a regular file", path)
 
     def stat(self, file: FileIO) -> Stat:
-        """Return facts from the inode."""
+        """Return facts from the inode of an open file."""
         found = os.fstat(file.fileno())
         return Stat(
             found.st_size,
@@ -75,27 +88,45 @@ class Disk:
         )
 
     def read(self, file: FileIO, size: int, offset: int) -> bytes:
-        """Read at most `size` bytes at `offset`; a negative one counts from the end."""
+        """Read bytes.
+
+        Args:
+            file: The open file.
+            size: The number of bytes to read at most.
+            offset: The position of the first byte. A negative one counts from the end.
+
+        """
         file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
         return file.read(size) or b""
 
     def write(self, file: FileIO, data: bytes | memoryview, offset: int) -> int:
-        """Write at `offset`; return how many bytes were taken."""
+        """Write bytes. They are not durable yet.
+
+        Args:
+            file: The open file.
+            data: The bytes.
+            offset: The position of the first byte.
+
+        Returns:
+            The number of bytes that were written. It may be less than the length of `data`.
+
+        """
         file.seek(offset)
         return file.write(data) or 0
 
     def truncate(self, file: FileIO, size: int) -> None:
-        """Set the file's size."""
+        """Set the size of a file, in bytes."""
         file.truncate(size)
 
     def chmod(self, file: FileIO, mode: int) -> None:
-        """Set the permission bits, where the platform has them."""
+        """Set the permission bits; do nothing if the platform cannot."""
         if hasattr(os, "fchmod"):
             os.fchmod(file.fileno(), mode)
 
     def write_out(self, file: FileIO) -> None:
-        """Start the writeback of content, and do not wait for its end: a hint."""
-        # Linux begins to write what is dirty (Kerrisk, The Linux Programming Interface, 13.5).
+        """Start the writeback of a file, and do not wait for it. This is only a hint."""
+        # On Linux, this starts the writeback of dirty pages (Kerrisk, The Linux Programming
+        # Interface, 13.5).
         if hasattr(os, "posix_fadvise"):
             try:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -103,16 +134,16 @@ class Disk:
                 errors.reraise_interrupt(error)
 
     def sync_data(self, file: FileIO) -> None:
-        """Flush content, and the metadata that is needed to read it back (fdatasync)."""
+        """Flush the content of a file, and the metadata that a read needs (fdatasync)."""
         if hasattr(os, "fdatasync"):
             os.fdatasync(file.fileno())
         else:
             self.sync_all(file)
 
     def sync_all(self, file: FileIO) -> None:
-        """Flush content and metadata, through the drive's own cache."""
+        """Flush the content and metadata of a file, through the cache of the drive."""
         try:
-            # macOS: fsync stops at the drive's cache.
+            # On macOS, fsync does not flush the cache of the drive.
             from fcntl import F_FULLFSYNC, fcntl  # type: ignore[attr-defined,unused-ignore] # noqa: PLC0415 - not on every platform
         except ImportError:
             os.fsync(file.fileno())
@@ -126,13 +157,13 @@ class Disk:
 
     def sync_directory(self, path: str) -> None:
         """Make the names in a directory durable."""
-        # Windows has no handle to sync; NTFS journals names, FlushFileBuffers writes the journal.
-        # The separator tells the platform, at call time, so that a simulated Windows is believed.
+        # Windows cannot sync a directory. NTFS journals names, and FlushFileBuffers writes the
+        # journal. The separator is tested at each call, so that tests can simulate Windows.
         if os.sep == "\\":
             return
         descriptors: list[int] = []
         try:
-            # One call of C code: an interrupt between two lines would leak the descriptor.
+            # One call of C code, because an interrupt between two lines would leak a descriptor.
             descriptors.extend(map(os.open, [path], [os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)]))
             os.fsync(descriptors[0])
         finally:
@@ -140,21 +171,21 @@ class Disk:
                 os.close(descriptor)
 
     def close(self, file: FileIO) -> None:
-        """Close a file."""
+        """Close a file. Some file systems report a failed write only here."""
         file.close()
 
     def forget(self, file: FileIO) -> None:
-        """Drop what the page cache holds of a file and has written: a read asks the medium."""
+        """Drop the clean pages of a file from the page cache, so a read asks the medium."""
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file, over what has the name."""
+        """Rename a file, and replace a file that has the new name. It is not durable yet."""
         os.replace(old, new)
 
     def exists(self, path: str) -> bool:
-        """Tell whether anything has this name."""
+        """Return True if anything has this name, even a link to nothing."""
         return os.path.lexists(path)
 
     def names(self, directory: str) -> list[str]:
-        """Return the names in a directory."""
+        """Return the names in a directory, in any order."""
         return os.listdir(directory)

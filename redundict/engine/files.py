@@ -1,10 +1,10 @@
-"""Whole files, read and durably overwritten: how system calls become a fact on a medium.
+"""Whole files: read them, and overwrite them durably.
 
-The rest of the package reaches the system only through this module, and this module only through
-`disk`. Knows nothing of slots, copies or trailers.
+The engine uses the file system only through this module and the lock. This module uses it only
+through `disk`, except for files that are not slots. It must not know slots, copies or trailers.
 
-Invariant: one thread writes all files of one call from the first byte to the last flush, so an
-interrupt leaves no thread at work.
+Invariant: one thread writes all files of a call from the first byte to the last flush, so an
+interrupt leaves no thread that still writes.
 """
 
 from __future__ import annotations
@@ -21,43 +21,47 @@ from redundict import errors
 
 from .disk import Disk, Stat
 
-#: The medium answered that the data is gone. That is damage, not a refusal.
+#: The medium cannot return the data. That is damage.
 DAMAGE: Final = frozenset({errno.EIO, getattr(errno, "EUCLEAN", -1), getattr(errno, "EBADMSG", -1)})
 #: There is no such file.
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
-#: The process has run out of descriptors or memory. That says nothing about any slot.
+#: The process has run out of descriptors or memory. That is no fault of a slot.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-_LARGE: Final = 1 << 16  #: Bytes from which two writes are cheaper than joining two parts.
+_LARGE: Final = 1 << 16  #: Bytes from which two writes cost less than joining two parts.
 
-#: What the system said, by the path of the file.
+#: The errors of the system, by the path of the file.
 Failures = dict[str, OSError]
 
 disk = Disk()
 
 
 class NotAFileError(OSError):
-    """The name belongs to no regular file; nothing was followed or opened for writing."""
+    """The name does not belong to a regular file. Nothing was followed or opened for writing."""
 
 
 class Content(NamedTuple):
-    """Bytes that were read from a file, and its inode after the read."""
+    """The bytes that were read from a file, and facts from its inode after the read."""
 
     data: bytes
     stat: Stat
 
 
 def read(path: str, limit: int | None = None) -> Content:
-    """Return a file's content, or its last `limit` bytes.
+    """Return the content of a file, or its last bytes.
+
+    Args:
+        path: The path of the file.
+        limit: The number of bytes to read from the end. None reads the whole file.
 
     Raises:
         NotAFileError: For a link, a directory or a device.
-        OSError: What the system raises.
+        OSError: If the system refuses.
 
     """
     file = _open(path)
     try:
         data = _read_end(file, limit) if limit else _read(file, disk.stat(file).size, 0)
-        return Content(data, disk.stat(file))  # after the read: a write meanwhile shows in it
+        return Content(data, disk.stat(file))  # after the read, so a write meanwhile shows in it
     finally:
         _close_quietly(file)
 
@@ -66,7 +70,7 @@ def ending(path: str, limit: int) -> bytes:
     """Return the last `limit` bytes of a file.
 
     Raises:
-        OSError: What the system raises, and if there are fewer bytes.
+        OSError: If the system refuses, or the file is shorter.
 
     """
     file = disk.open_read(path)
@@ -77,7 +81,14 @@ def ending(path: str, limit: int) -> bytes:
 
 
 def read_plain(path: str) -> bytes | None:
-    """Return the content of a file that is no slot, links followed; None if there is none."""
+    """Return the content of a file that is not a slot; None if it does not exist.
+
+    Links are followed.
+
+    Raises:
+        OSError: If the system refuses.
+
+    """
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -87,21 +98,22 @@ def read_plain(path: str) -> bytes | None:
 
 @dataclass(slots=True)
 class Overwriting:
-    """A file that is to hold `parts`, one after the other, durably; it is created if absent.
+    """The durable overwriting of one file: call `write`, then `sync`, then `close`.
 
-    Until `sync` has returned, the file may hold anything, and what a read of it sees need not be on
-    the medium. `close` has to follow, whatever `write` and `sync` raise.
+    A file that does not exist is created. After a crash before `sync` has returned, the file may
+    hold anything. Until then, a read may see bytes that are not on the medium. Always call `close`,
+    also after an exception of `write` or `sync`.
 
     Attributes:
-        path: The file.
-        parts: Its content.
-        mode: Permission bits, set before there is content. None: leave them.
-        mode_if_new: Permission bits of a file that is created. None: the umask decides.
-        durable: The file's size, allocation and name are known to be on the medium, so they are
-            flushed only if the write changes them.
-        afresh: Give the file its name only once it is whole and durable. A crash then leaves at
-            `path` the file that was there, or the whole new file; and perhaps a file `path` +
-            ``.new`` that means nothing.
+        path: The path of the file.
+        parts: The content, in pieces.
+        mode: The permission bits, set before content is written. None does not set them.
+        mode_if_new: The permission bits of a file that is created. None leaves them to the umask.
+        durable: True if the size, allocation and name of the file are known to be on the medium.
+            They are then flushed only if the write changes them.
+        afresh: Write a new file, and give it its name only when it is whole and durable. After a
+            crash, `path` is the old file or the whole new one. A file `path` + ``.new`` may remain;
+            it has no meaning.
 
     """
 
@@ -120,7 +132,12 @@ class Overwriting:
         return self.path + ".new" if self.afresh else self.path
 
     def write(self) -> None:
-        """Write the content, and start its writeback."""
+        """Write the content, and start its writeback. It is not durable yet.
+
+        Raises:
+            OSError: If the system refuses.
+
+        """
         wanted = self.mode if self.mode is not None else self.mode_if_new
         self._file, created = _open_or_create(self._name, 0o666 if wanted is None else wanted)
         before = disk.stat(self._file)
@@ -137,7 +154,12 @@ class Overwriting:
         self._flush_name = not self.durable or created or self.afresh
 
     def sync(self) -> None:
-        """Make the file durable, and close it."""
+        """Make the file durable, and close it.
+
+        Raises:
+            OSError: If the system refuses, or the file was not written. Its content is unknown.
+
+        """
         if self._file is None:
             raise OSError(errno.EBADF, "the file was not written", self.path)
         (disk.sync_all if self._flush_all else disk.sync_data)(self._file)
@@ -149,18 +171,25 @@ class Overwriting:
             disk.sync_directory(os.path.dirname(self.path))
 
     def close(self) -> None:
-        """Close the file if it is still open; its content is then unknown."""
+        """Close the file if it is still open. Its content is then unknown."""
         if self._file is not None:
             file, self._file = self._file, None
             _close_quietly(file)
 
 
 def overwrite_all(files: Sequence[Overwriting]) -> Failures:
-    """Write all files, then flush them; return the failures. The other files are durable.
+    """Write all files, then flush all files.
 
-    All writes come before the first flush, and each write starts its writeback. So one flush of the
-    drive's cache serves all: the last file is flushed first, and then the others have little left
-    to flush. A file for which no descriptor was left is tried again once the others are closed.
+    All writes come before the first flush, and each write starts its writeback. The last file is
+    flushed first. That flush of the drive's cache serves all files, so the others have little left
+    to flush. If no descriptor was left for a file, it is written after the others are closed.
+
+    Args:
+        files: The files to overwrite, with different paths.
+
+    Returns:
+        The errors of the files that could not be written, by path. All other files are durable.
+
     """
     failures: Failures = {}
     steps = [(file, file.write) for file in files]
@@ -186,17 +215,28 @@ def overwrite_all(files: Sequence[Overwriting]) -> Failures:
 def overwrite(
     path: str, content: bytes, *, mode_if_new: int | None = None, afresh: bool = False
 ) -> None:
-    """Make a file hold `content` durably, or raise `OSError`; see `Overwriting`."""
+    """Overwrite one file durably.
+
+    Args:
+        path: The path of the file.
+        content: The new content.
+        mode_if_new: As in `Overwriting`.
+        afresh: As in `Overwriting`.
+
+    Raises:
+        OSError: If the system refuses. The content of the file is unknown, unless `afresh`.
+
+    """
     file = Overwriting(path, [content], mode_if_new=mode_if_new, afresh=afresh)
     for error in overwrite_all([file]).values():
         raise error
 
 
 def forget(path: str) -> None:
-    """Make the next read of a file come from the medium.
+    """Make the next read of a file come from the medium, not from the page cache.
 
     Raises:
-        OSError: What the system raises, and if the platform has no way to do that.
+        OSError: If the system refuses, or the platform cannot do this.
 
     """
     file = _open(path)
@@ -209,7 +249,17 @@ def forget(path: str) -> None:
 
 
 def put_aside(path: str) -> str:
-    """Rename a file out of the way, durably, and return its new path. Overwrites nothing."""
+    """Rename a file durably to a free name beside it. Overwrite nothing.
+
+    After a crash, the file has its old name or its new one.
+
+    Returns:
+        The new path: the old one, ``.aside-`` and the time in UTC.
+
+    Raises:
+        OSError: If the system refuses.
+
+    """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     aside, count = f"{path}.aside-{stamp}", 1
     while disk.exists(aside):
@@ -221,17 +271,22 @@ def put_aside(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Tell whether anything has this name, a dangling link included."""
+    """Return True if anything has this name, even a link to nothing."""
     return disk.exists(path)
 
 
 def names(directory: str) -> list[str]:
-    """Return the names in a directory."""
+    """Return the names in a directory, in any order.
+
+    Raises:
+        OSError: If the system refuses.
+
+    """
     return disk.names(directory)
 
 
 def _open(path: str, *, writing: bool = False) -> FileIO:
-    """Open an existing regular file."""
+    """Open an existing regular file; raise `NotAFileError` for anything else."""
     try:
         return disk.open_write(path) if writing else disk.open_read(path)
     except IsADirectoryError:
@@ -245,7 +300,7 @@ def _open(path: str, *, writing: bool = False) -> FileIO:
 
 
 def _open_or_create(path: str, mode: int) -> tuple[FileIO, bool]:
-    """Open a regular file for writing; tell whether it was created."""
+    """Open a regular file for writing. Return it, and True if it was created."""
     try:
         return _open(path, writing=True), False
     except FileNotFoundError:
@@ -263,7 +318,7 @@ def _read_end(file: FileIO, limit: int) -> bytes:
 
 
 def _read(file: FileIO, size: int, offset: int) -> bytes:
-    """Read exactly `size` bytes, or as many as there are."""
+    """Read `size` bytes, or as many as there are."""
     data = disk.read(file, size, offset)
     while 0 < len(data) < size:  # read(2) stops at 2 GiB, and at signals
         more = disk.read(file, size - len(data), offset + len(data))
@@ -274,7 +329,7 @@ def _read(file: FileIO, size: int, offset: int) -> bytes:
 
 
 def _write(file: FileIO, data: bytes, offset: int) -> int:
-    """Write all of `data` at `offset` and return where it ends."""
+    """Write all of `data` at `offset`; return the offset of its end."""
     view = memoryview(data)
     while view:
         written = disk.write(file, view, offset)
@@ -285,7 +340,7 @@ def _write(file: FileIO, data: bytes, offset: int) -> int:
 
 
 def _close_quietly(file: FileIO) -> None:
-    """Close a file whose close cannot lose anything: it was only read, or its write is given up."""
+    """Close a file without an error. It was only read, or its content is unknown anyway."""
     try:
         disk.close(file)
     except OSError as error:

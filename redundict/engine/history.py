@@ -1,9 +1,11 @@
-"""Which old generation to give up, so that those that stay are spread out over time.
+"""The history: choose the generation to overwrite so that the others are spread out over time.
 
-Autosave that wrote a bad state for an hour has overwritten every recent generation with it. Where
-the kept generations are the last ones, the good state is gone; where their ages grow roughly by a
-factor from each to the next (a minute, ten, an hour, a day), one of them is from before. Pure: ages
-in, a number out. Knows no slots.
+An application may save a bad state for an hour. If the kept generations are simply the last ones,
+all of them are bad then. If their ages grow by a factor (a minute, ten minutes, an hour, a day),
+one of them is older than the fault. This module is pure: it takes ages and returns a number. It
+must not know slots.
+
+Invariant: a pinned generation is never chosen.
 """
 
 from __future__ import annotations
@@ -12,23 +14,32 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, get_args
 
 History = Literal["recent", "thinned"]
-RECENT: Final = "recent"  #: The last generations stay.
-THINNED: Final = "thinned"  #: Generations stay that are spread out over time.
+RECENT: Final = "recent"  #: Keep the last generations.
+THINNED: Final = "thinned"  #: Keep generations that are spread out over time.
 HISTORIES: Final[tuple[str, ...]] = get_args(History)
-MIN_THINNED: Final = 4  #: The newest, the one before, the one at opening, and one from longer ago.
-_INSTANT: Final = 1e-6  #: Seconds: no generation is younger, so that ages have ratios.
+MIN_THINNED: Final = 4  #: The newest, the one before it, the one at opening, one older.
+_INSTANT: Final = 1e-6  #: The smallest age in seconds; not 0, so ages have ratios.
 
 
 def give_up(ages: Mapping[int, float], pinned: Collection[int]) -> int | None:
-    """Return the number of the generation to overwrite, None if all are pinned.
+    """Return the number of the generation to overwrite.
 
-    `ages` are in seconds, by number. Each but the oldest stands for the span between its two
-    neighbours; the one to give up is the one whose absence leaves the smallest factor between them.
-    The oldest goes only if no other can, so the whole time is spanned. A clock that was set back
-    does not matter: a generation counts as no younger than those after it.
+    Each generation lies between a newer and an older one. Compare the ages of these two neighbours:
+    choose the generation with the smallest factor between them, because its absence leaves the
+    smallest gap. The oldest is chosen only if all between it and the newest are pinned, so the
+    history keeps its full length. A clock that was set back does no harm: a generation counts as
+    at least as old as every newer one.
 
     >>> give_up({9: 1, 8: 2, 5: 60, 4: 70, 1: 3600}, pinned={9})
     5
+
+    Args:
+        ages: The age of each generation in seconds, by its number.
+        pinned: The numbers that must stay.
+
+    Returns:
+        The number; None if all are pinned.
+
     """
     numbers = sorted(ages, reverse=True)
     spread, oldest = [], _INSTANT

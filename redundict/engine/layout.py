@@ -1,8 +1,11 @@
-"""Where a store's files are: names and folders, from the options or the trailer that tell of them.
+"""The layout of a store: the names and folders of its files.
 
-A store at ``state.json`` has a slot ``state.json.a0`` for copy A and index 0, and so on, and a lock
-``state.json.lock``. Its copies are beside it, or each in a folder of its own under the same names.
-Knows how names are made and taken apart, and how a command is written down; looks at nothing.
+The store ``state.json`` has the slot ``state.json.a0`` for copy A and index 0, and so on. Its lock
+is ``state.json.lock``. The copies lie in the folder of the store, or each in a folder of its own.
+A layout follows from the options of a caller or from the newest trailer. This module also quotes
+the commands that errors show. It must not look at any file.
+
+Invariant: a layout that exists is valid. Its numbers of copies and generations are within bounds.
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ from typing import Final, cast
 from .history import HISTORIES, MIN_THINNED, RECENT, THINNED, History
 from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, Trailer
 
-Copies = int | Sequence[str | os.PathLike[str]]  #: How many, or the folder of each.
+Copies = int | Sequence[str | os.PathLike[str]]  #: The number of copies, or their folders.
 
-COPIES: Final = 2  #: By default.
-KEEP: Final = 4  #: Generations by default: the last two, the one at opening, an older one.
+COPIES: Final = 2  #: Copies, by default.
+KEEP: Final = 4  #: Generations, by default: the last two, the one at opening, and an older one.
 LETTERS: Final = string.ascii_lowercase[:MAX_COPIES]
 _ENDING: Final = r"\.([a-z])(0|[1-9][0-9]{0,3})"
-#: A slot's name: its store's, the copy's letter, the index.
+#: The name of a slot: the store's name, the copy's letter, the index.
 SLOT: Final = re.compile(f"(.+){_ENDING}", re.DOTALL)
 _SAFE_IN_CMD: Final = re.compile(r"[\w.:/\\=+-]+")
 _FILE: Final = re.compile(rf"(.+)(?:{_ENDING}|\.lock)", re.DOTALL)
@@ -32,7 +35,15 @@ _FILE: Final = re.compile(rf"(.+)(?:{_ENDING}|\.lock)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a store's files are: a name, one folder per copy, and how many generations are kept."""
+    """The names and folders of a store's files.
+
+    Attributes:
+        path: The absolute path of the store. No file has exactly this name.
+        folders: The folder of each copy, in the order of their letters.
+        keep: How many generations each copy holds.
+        history: Which generations are kept.
+
+    """
 
     path: str
     folders: tuple[str, ...]
@@ -47,7 +58,19 @@ class Layout:
         keep: int,
         history: str = RECENT,
     ) -> Layout:
-        """Return the layout that a caller's options describe; `copies` is a number, or folders."""
+        """Return the layout that the options of a caller describe.
+
+        Args:
+            path: The path of the store. It is made absolute.
+            copies: The number of copies, all in the folder of `path`, or a list of folders.
+            keep: How many generations each copy holds.
+            history: "recent" keeps the last generations, "thinned" spreads them out over time.
+
+        Raises:
+            TypeError: If `copies` is one path instead of a list.
+            ValueError: If a value is out of bounds, or `copies` names a folder twice.
+
+        """
         path = os.path.abspath(path)
         if isinstance(copies, str | bytes | os.PathLike):
             raise TypeError(f"copies is a number or a list of folders, not {copies!r}")
@@ -69,19 +92,44 @@ class Layout:
 
     @classmethod
     def assumed(cls, path: str, copies: Copies | None = None) -> Layout:
-        """Return the layout in which to look for a store of which nothing is known yet."""
+        """Return the layout in which to look for a store before its trailers are known.
+
+        Its `keep` is the smallest one. A survey also finds the slots beyond it.
+
+        Args:
+            path: The path of the store.
+            copies: The number of copies or their folders. None assumes the default number.
+
+        Raises:
+            TypeError: As `of` raises it.
+            ValueError: As `of` raises it.
+
+        """
         return cls.of(path, COPIES if copies is None else copies, MIN_KEEP)
 
     @classmethod
     def claimed(cls, path: str, copies: Copies | None, newest: Trailer) -> Layout:
-        """Return the layout that the newest trailer claims; a later version's history is ours."""
+        """Return the layout that the newest trailer claims.
+
+        A history that this version does not know counts as "recent".
+
+        Args:
+            path: The path of the store.
+            copies: The number of copies or their folders. None takes the number from the trailer.
+            newest: The newest trailer.
+
+        Raises:
+            TypeError: As `of` raises it.
+            ValueError: As `of` raises it.
+
+        """
         known = newest.history in HISTORIES and newest.keep >= MIN_THINNED
         history = newest.history if known else RECENT
         return cls.of(path, newest.copies if copies is None else copies, newest.keep, history)
 
     @property
     def copies(self) -> int:
-        """How many copies there are."""
+        """The number of copies."""
         return len(self.folders)
 
     @property
@@ -91,25 +139,36 @@ class Layout:
 
     @property
     def lock_path(self) -> str:
-        """Where the writer's lock is."""
+        """The path of the lock file."""
         return f"{self.path}.lock"
 
     def slot_path(self, copy: int, index: int) -> str:
-        """Return the path of a slot."""
+        """Return the path of a slot, given the number of its copy (0 is A) and its index."""
         return os.path.join(self.folders[copy], f"{self.name}.{LETTERS[copy]}{index}")
 
     def paths(self, index: int) -> list[str]:
-        """Return the paths of the slots with an index, one in each copy."""
+        """Return the paths of the slots with this index, one for each copy."""
         return [self.slot_path(copy, index) for copy in range(self.copies)]
 
     def command(self, verb: str, *arguments: str) -> str:
-        """Return the command line that does `verb` to this store, ready to be pasted."""
+        """Return a redundict command for this store, quoted so that a shell accepts it.
+
+        Args:
+            verb: The command, such as "check".
+            *arguments: More words of the command.
+
+        """
         apart = any(folder != os.path.dirname(self.path) for folder in self.folders)
         options = [f"--copies={folder}" for folder in self.folders] if apart else []
         return command_line("redundict", verb, self.path, *arguments, *options)
 
     def parse(self, name: str) -> tuple[int, int] | None:
-        """Return the copy and the index that a file name stands for, None if it is no slot's."""
+        """Return the copy number and the index of a slot of this store, from its file name.
+
+        Returns:
+            The two numbers; None if no slot of this store has such a name.
+
+        """
         match = SLOT.fullmatch(name)
         if match is None or match[1] != self.name:
             return None
@@ -117,7 +176,10 @@ class Layout:
 
 
 def owner(path: str) -> str | None:
-    """Return the store that a slot or a lock of this name is of, None if neither is named so.
+    """Return the path of the store to which a slot or lock file belongs, by its name alone.
+
+    Return None if no slot and no lock has such a name.
+
 
     >>> owner("state.json.a0"), owner("state.json.lock"), owner("state.json")
     ('state.json', 'state.json', None)
@@ -127,7 +189,9 @@ def owner(path: str) -> str | None:
 
 
 def command_line(*words: str) -> str:
-    r"""Return a command that can be pasted into a shell of this platform, whatever a path holds.
+    r"""Return a command that can be pasted into a shell of this platform.
+
+    Spaces, quotes and control characters in a word are quoted for the shell.
 
     >>> print(command_line("check", "plain", "two words", "a\nb"))
     check plain 'two words' $'a\012b'
@@ -136,7 +200,7 @@ def command_line(*words: str) -> str:
 
 
 def _for_sh(word: str) -> str:
-    """Quote a word for a POSIX shell; what cannot be shown is written by its number.
+    """Quote a word for a POSIX shell. Write unprintable bytes as octal numbers.
 
     bash, zsh and POSIX 2024 know ``$'...'``.
     """
@@ -148,7 +212,7 @@ def _for_sh(word: str) -> str:
 
 
 def _for_cmd(word: str) -> str:
-    r"""Quote a word for cmd.exe and the C runtime, which know double quotes only.
+    r"""Quote a word for cmd.exe and the C runtime, which know only double quotes.
 
     >>> print(_for_cmd(r"C:\data\s.json"), _for_cmd(r"--copies=D:\my disk\\"))
     C:\data\s.json "--copies=D:\my disk\\\\"

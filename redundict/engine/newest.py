@@ -1,8 +1,10 @@
-"""The load path: the newest generation that verifies, for every reader alike. Takes no lock.
+"""The load path: find the newest generation that verifies, by one rule for every reader.
 
-Trailers first, then the newest payload; the next copy is read only if that one fails. Invariants:
-an older generation never passes silently for one that could not be read, and no store is taken for
-empty unless no slot of any copy exists.
+Loading reads every trailer first and then the newest payload. It reads another slot only if that
+payload does not verify (law 10). This module must not know dicts or formats, and it takes no lock.
+
+Invariants: loading raises, instead of returning an older generation, if every copy has a slot that
+may not be read. A store counts as empty only if no slot of any copy exists (law 8).
 """
 
 from __future__ import annotations
@@ -19,13 +21,23 @@ from .layout import Layout
 from .slots import Flaw, Generation, Slot, SlotState, StoreState
 from .trailer import Trailer
 
-#: What is wrong with a slot whose content may be there again some day.
+#: Faults of a slot whose content may come back, for example with its disk.
 _AWAY: Final = {Fault.MISSING, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The survivor (None: no slot of any copy exists), and every slot as it was seen."""
+    """A generation that was loaded, and every slot as it was seen.
+
+    Attributes:
+        layout: Where the slots are.
+        survivor: The slot that was loaded. None if no slot of any copy exists.
+        payload: Its payload; empty if there is no survivor.
+        payload_digest: SHA-256 of the payload alone.
+        format: The name of the payload's format.
+        slots: Every slot. Slots that were not read whole are not verified.
+
+    """
 
     layout: Layout
     survivor: Slot | None
@@ -36,21 +48,21 @@ class Loaded:
 
     @property
     def generation(self) -> int:
-        """The number of what was loaded, 0 if there is nothing."""
+        """The number of the loaded generation; 0 if there is none."""
         return self.survivor.generation if self.survivor else 0
 
     @property
     def digest(self) -> str:
-        """The digest of what was loaded, '' if there is nothing."""
+        """The digest of the loaded slot; '' if there is none."""
         return self.survivor.trailer.digest if self.survivor and self.survivor.trailer else ""
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no slot of any copy: a store that was never written."""
+        """True if no slot of any copy exists, as in a store that was never written."""
         return all(slot.state is SlotState.MISSING for slot in self.slots)
 
     def flaws(self) -> list[Flaw]:
-        """Return what is wrong with the slots."""
+        """Return the slots that are not as they should be, each with its fault."""
         if self.survivor is None:
             return [slots.own_flaw(s) for s in self.slots if s.state is not SlotState.MISSING]
         if slots.are_in_order(self.slots):
@@ -58,9 +70,10 @@ class Loaded:
         return slots.flaws(self.slots, self.survivor, self.layout.keep)
 
     def unseen(self) -> int:
-        """Return how many newer generations there may be that only cannot be read at present.
+        """Return how many newer generations may exist that cannot be read at present.
 
-        A medium, a permission or a disk may come back, with numbers that were given already.
+        A disk or a permission may come back later, and its slots with it. Their numbers are used
+        already, so a commit must choose a number above them (law 4).
         """
         if self.survivor is None or not any(flaw.fault in _AWAY for flaw in self.flaws()):
             return 0
@@ -69,7 +82,10 @@ class Loaded:
         return keep if lost else 0
 
     def damage(self) -> list[Flaw]:
-        """Return the flaws, but for copies that are merely behind: a writer may be at work."""
+        """Return the flaws that a commit in progress does not explain.
+
+        A sound slot with an older generation is left out. A writer may be about to overwrite it.
+        """
         return [
             flaw
             for flaw in self.flaws()
@@ -78,11 +94,25 @@ class Loaded:
 
 
 def load(layout: Layout, generation: int | None = None) -> Loaded:
-    """Return the survivor's payload, or that of `generation`.
+    """Load the survivor, or `generation`, without the lock.
 
-    Raises `LostError` if slots exist and none verifies, `NotFoundError` if none holds
-    `generation`, `AccessError` if every copy has a slot that cannot be read for lack of permission,
-    and `NewerVersionError`. A slot that a writer is at work on is looked at again.
+    Another process may be committing. If a slot looks bad and was changed within the last second,
+    the slots are read again.
+
+    Args:
+        layout: Where the slots are.
+        generation: The number to load. None loads the newest generation that verifies.
+
+    Returns:
+        The generation, with every slot as it was seen. If no slot exists, it is empty.
+
+    Raises:
+        LostError: If slots exist and none verifies.
+        NotFoundError: If no slot holds `generation`, or if a folder of an empty store is missing.
+        AccessError: If every copy has a slot that may not be read, or if none that may is sound.
+        NewerVersionError: If a newer version of redundict wrote a slot.
+        StorageError: If the process has run out of descriptors or memory.
+
     """
     loaded = survey.patiently(
         lambda: _load(layout, generation), lambda seen: seen.slots, lambda seen: not seen.damage()
@@ -93,9 +123,22 @@ def load(layout: Layout, generation: int | None = None) -> Loaded:
 def load_locked(
     layout: Layout, generation: int | None = None, *, distrusted: Collection[str] = ()
 ) -> Loaded:
-    """Do what `load` does, for the writer: nobody else can be at work on a slot.
+    """Load the survivor, or `generation`, while this process holds the lock.
 
-    The slots at the `distrusted` paths are taken for torn, whatever they look like.
+    No other process can be committing, so each slot is looked at only once.
+
+    Args:
+        layout: Where the slots are.
+        generation: The number to load. None loads the newest generation that verifies.
+        distrusted: Paths of slots whose last write was not completed. They count as torn, even if
+            they verify (law 3).
+
+    Returns:
+        What `load` returns.
+
+    Raises:
+        RedundictError: What `load` raises.
+
     """
     return _refuse_lost(_load(layout, generation, distrusted), generation)
 
@@ -131,18 +174,23 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
 
 
 def newest_claim(layout: Layout) -> Trailer | None:
-    """Return the newest trailer, None if there is none; read no payload."""
+    """Return the newest trailer, unverified; None if there is none. Read no payload."""
     claims = slots.by_claim(survey.survey(layout))
     return claims[0].trailer if claims else None
 
 
 def generations(layout: Layout) -> list[Generation]:
-    """Verify every slot and return the generations that load, newest first."""
+    """Read and verify every slot; return the generations that load, newest first."""
     return slots.generations(survey.survey_verified(layout))
 
 
 def previous(layout: Layout, generation: int) -> int:
-    """Return the number of the generation before `generation`; raise `NotFoundError`."""
+    """Return the number of the newest generation that loads and is older than `generation`.
+
+    Raises:
+        NotFoundError: If there is none.
+
+    """
     for older in generations(layout):
         if older.number < generation:
             return older.number
@@ -150,5 +198,12 @@ def previous(layout: Layout, generation: int) -> int:
 
 
 def no_generation(layout: Layout, reason: str, generation: int) -> errors.NotFoundError:
-    """Return the error for a generation that does not exist."""
+    """Return the error for a generation that no slot holds, with the command that lists them.
+
+    Args:
+        layout: The layout of the store.
+        reason: The sentence of the error.
+        generation: The number that no slot holds.
+
+    """
     return errors.no_generation(layout.path, reason, generation, layout.command("log"))

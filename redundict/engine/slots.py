@@ -1,12 +1,14 @@
-"""Decisions about slots, as pure functions: which generation survives, which slot is the victim.
+"""Decisions about slots, as pure functions: the survivor, the victim, the flaws.
 
-A slot is one file of one copy, `NAME.a0`: copy letter, slot index. What is known of each is a
-`Slot`; everything here is decided from a collection of them, and nothing here reads or writes.
-A slot is *sound* if nothing is known against it; a generation's *home* is the index at which every
-copy should hold it; a *flaw* is a slot that is not as it should be.
+A slot is one file of one copy. Its name `NAME.a0` holds the letter of the copy and the index. A
+`Slot` records what is known of a slot. All functions here decide from a collection of slots. This
+module must not read or write any file.
 
-Invariants: a victim never has the survivor's home index; a damaged trailer counts for nothing but
-the wording of a report; names are hints, trailers are truth.
+A slot is *sound* if it has a trailer and no fault is known. The *home* of a generation is the index
+at which every copy should hold it. A *flaw* is a slot that is not as it should be.
+
+Invariants: a victim never has the survivor's home index. The trailer of a damaged slot decides
+nothing; it only words a report. File names are hints, and trailers are the truth.
 """
 
 from __future__ import annotations
@@ -27,19 +29,19 @@ class SlotState(StrEnum):
     """What is known of one slot."""
 
     VALID = "valid"
-    CLAIMED = "claimed"  #: Has a trailer; its digest has not been recomputed.
-    TORN = "torn"  #: Ends without a trailer, as an interrupted write leaves it.
-    DAMAGED = "damaged"  #: Has a trailer that its content does not bear out, or cannot be read.
+    CLAIMED = "claimed"  #: Its trailer was read; its digest was not verified.
+    TORN = "torn"  #: Ends without a trailer, as after an interrupted write.
+    DAMAGED = "damaged"  #: Its trailer does not match its content, or it cannot be read.
     MISSING = "missing"
-    FOREIGN = "foreign"  #: Not ours to touch: a link, a directory, or we may not look.
+    FOREIGN = "foreign"  #: Never written: a link, a directory, or a file that may not be read.
 
 
 class StoreState(StrEnum):
-    """What a store's slots amount to."""
+    """The state of a store, as its slots show it."""
 
     HEALTHY = "healthy"
-    DEGRADED = "degraded"  #: The newest generation loads, some redundancy is gone.
-    ROLLED_BACK = "rolled back"  #: The newest generation may be gone, an older one loads.
+    DEGRADED = "degraded"  #: The newest generation loads, but some slot is not as it should be.
+    ROLLED_BACK = "rolled back"  #: An older generation loads; the newest one may be gone.
     LOST = "lost"  #: Nothing loads.
 
 
@@ -47,26 +49,26 @@ class StoreState(StrEnum):
 class Slot:
     """One slot, and what is known of it.
 
-    It has a trailer as long as nothing is known against it, and none from then on.
+    Invariant: it has a trailer if and only if no fault is known.
     """
 
     copy: int
     index: int
     path: str
     state: SlotState
-    trailer: Trailer | None = None  #: What a sound slot holds; None for any other slot.
-    fault: Fault | None = None  #: Why it is not valid.
-    reason: str = ""  #: The same in words.
-    modified: float = 0.0  #: When the file last changed, seconds since the epoch.
-    changed: int = 0  #: When its inode last changed, nanoseconds.
+    trailer: Trailer | None = None  #: The trailer of a sound slot; else None.
+    fault: Fault | None = None  #: The token for its fault.
+    reason: str = ""  #: The fault in words.
+    modified: float = 0.0  #: Time of the last change of the file, seconds since the epoch.
+    changed: int = 0  #: Time of the last change of the inode, nanoseconds.
     mode: int | None = None  #: Permission bits.
-    extra: bool = False  #: Of a copy that is not in the layout: read, and never written.
-    durable: bool = False  #: This process knows that content, size and name are on the medium.
-    claimed: int = 0  #: The generation that a damaged trailer names; it only words reports.
+    extra: bool = False  #: Its copy is not in the layout. It is read and never written.
+    durable: bool = False  #: Its content, size and name are known to be on the medium.
+    claimed: int = 0  #: The generation that a damaged trailer named. It only words reports.
 
     @property
     def letter(self) -> str:
-        """The copy's letter."""
+        """The letter of its copy."""
         return LETTERS[self.copy]
 
     @property
@@ -76,32 +78,32 @@ class Slot:
 
     @property
     def denied(self) -> bool:
-        """Whether we may not look, so that it might hold anything, even what is newest."""
+        """True if it may not be read. It could hold anything, even the newest generation."""
         return self.fault is Fault.DENIED
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether a write to it was not completed, so that a look at it proves nothing (law 3)."""
+        """True if its last write was not completed. A look at it then proves nothing (law 3)."""
         return self.fault is Fault.UNFINISHED
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is known against it."""
+        """True if it has a trailer and no fault is known."""
         return self.trailer is not None
 
     @property
     def generation(self) -> int:
-        """The generation it holds, as far as nothing is known against it; else 0."""
+        """The number of its generation; 0 if it is not sound."""
         return self.trailer.generation if self.trailer else 0
 
     def holds(self, other: Slot) -> bool:
-        """Tell whether this slot holds the very bytes that `other` does."""
+        """Return True if both slots are sound and hold the same bytes, by their digests."""
         mine, others = self.trailer, other.trailer
         return mine is not None and others is not None and mine.digest == others.digest
 
 
 def unfinished(slot: Slot) -> Slot:
-    """Return a slot as one whose last write was not completed, whatever a look at it says."""
+    """Return a slot as torn, because its last write was not completed."""
     return replace(
         slot,
         state=SlotState.TORN,
@@ -113,12 +115,15 @@ def unfinished(slot: Slot) -> Slot:
 
 
 def written(slot: Slot, sealed: Trailer) -> Slot:
-    """Return a slot as one that was written whole and flushed."""
+    """Return a slot as valid and durable, after it was written whole and flushed."""
     return replace(slot, state=SlotState.VALID, trailer=sealed, fault=None, reason="", durable=True)
 
 
 def by_claim(slots: Iterable[Slot]) -> list[Slot]:
-    """Return the sound slots in the order in which to try them: newest first, then copy A."""
+    """Return the sound slots in the order in which to try them (law 6).
+
+    The newest generation comes first. Among equals, copy A comes first and extra slots come last.
+    """
     order = [
         ((-slot.trailer.generation, slot.extra, slot.copy, slot.index), number, slot)
         for number, slot in enumerate(slots)
@@ -128,10 +133,10 @@ def by_claim(slots: Iterable[Slot]) -> list[Slot]:
 
 
 def are_in_order(slots: Sequence[Slot]) -> bool:
-    """Return True if every slot is as it should be, as the slots of a healthy store are.
+    """Return True if every slot is as it should be.
 
-    Every slot is sound, and each index has one generation in every copy, and another than the other
-    indexes. Then nothing has diverged, and `flaws` would find nothing; this takes less time.
+    Every slot is sound. Each index has one generation, the same in every copy, and no two indexes
+    have the same number. Then `flaws` would find nothing, but this takes less time.
     """
     held, indexes, numbers = set(), set(), set()
     for slot in slots:
@@ -144,7 +149,7 @@ def are_in_order(slots: Sequence[Slot]) -> bool:
 
 
 def diverged(slots: Iterable[Slot]) -> tuple[Slot, Slot] | None:
-    """Return two slots with the same number and different content, None if there are none."""
+    """Return two slots with the same number and different digests; None if there are none."""
     first: dict[int, Slot] = {}
     for slot in by_claim(slots):
         other = first.setdefault(slot.generation, slot)
@@ -159,16 +164,20 @@ def choose_victim(
     keep: int,
     give_up: Callable[[dict[int, Trailer]], int | None] | None = None,
 ) -> int:
-    """Return the index to overwrite: an invalid one if there is one, else an old generation's.
+    """Choose the index to overwrite: one without a generation, or else that of an old one (law 1).
 
     Args:
         slots: The slots of a store.
-        survivor: The newest generation. Its home index is never returned. An index of which another
-            copy holds the survivor too (files were swapped by hand) is returned only if there is no
-            other; one that cannot be written, likewise.
-        keep: How many indexes there are.
-        give_up: Takes the newest trailer of each index, and returns the number of the generation
-            that goes first. By default, that is the oldest.
+        survivor: The newest generation that verifies; None in an empty store. Its home index is
+            never chosen. An index at which some other slot holds the survivor (files were swapped
+            by hand) is chosen only if there is no other. The same holds for an index at which no
+            slot can be written.
+        keep: The number of indexes.
+        give_up: Takes the newest trailer of each index, and returns the number of the generation to
+            overwrite. By default, the oldest is overwritten.
+
+    Returns:
+        The index. The slots of all copies at this index are the victims.
 
     """
     newest: dict[int, Trailer] = {}
@@ -196,14 +205,14 @@ def choose_victim(
 
 
 def homes(slots: Iterable[Slot]) -> dict[int, Slot]:
-    """Return, by index, the slot that every copy's slot of that index should equal.
+    """Return, by index, a slot whose content every copy should hold at that index.
 
-    Each generation, newest first, has its home where the first copy that holds it has it, unless a
-    newer one is at home there.
+    Take the generations from the newest to the oldest. The home of a generation is the index at
+    which the first copy holds it, unless a newer generation has its home there.
     """
     found: dict[int, Slot] = {}
     at_home: set[str] = set()
-    # The survivor may be in a copy that is no longer one of ours.
+    # An extra slot counts only if it is the survivor.
     for number, slot in enumerate(by_claim(slots)):
         if slot.trailer is None or (slot.extra and number):
             continue
@@ -215,7 +224,14 @@ def homes(slots: Iterable[Slot]) -> dict[int, Slot]:
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """A slot that is not as it should be, and what is wrong with it."""
+    """A slot that is not as it should be.
+
+    Attributes:
+        slot: The slot.
+        fault: The token for its fault.
+        reason: The fault in words.
+
+    """
 
     slot: Slot
     fault: Fault
@@ -226,12 +242,22 @@ class Flaw:
 
 
 def own_flaw(slot: Slot) -> Flaw:
-    """Return what is known against a slot that is not sound."""
+    """Return the flaw of a slot that is not sound, as the look at it found it."""
     return Flaw(slot, slot.fault or Fault.MISSING, slot.reason)
 
 
 def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
-    """Return the slots that are not as they should be."""
+    """Return the slots that are not as they should be, each with its fault.
+
+    A slot is bad if it is not sound, if it holds another generation than its index should, or if it
+    has diverged. A missing slot is no flaw if the store is too young to have filled it.
+
+    Args:
+        slots: Every slot of a store.
+        survivor: The newest generation among them.
+        keep: The number of indexes.
+
+    """
     wanted = homes(slots)
     expected = _expected_indexes(slots, survivor, keep)
     found = []
@@ -251,7 +277,14 @@ def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
 
 
 def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState:
-    """Return what the slots of a store amount to, given the survivor among them."""
+    """Return the state of a store.
+
+    Args:
+        slots: Every slot of the store.
+        survivor: The newest generation that verifies; None if none does.
+        keep: The number of indexes.
+
+    """
     if survivor is None:
         return StoreState.LOST
     found = [flaw.slot for flaw in flaws(slots, survivor, keep)]
@@ -259,7 +292,7 @@ def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState
         return StoreState.HEALTHY
     wanted = homes(slots)
     for slot in found:
-        # Here, and only here, a damaged trailer is listened to: it decides how a report is worded.
+        # The number that a bad slot claimed counts here only. It decides the wording of a report.
         unknown = not slot.claimed and (slot.denied or slot.index not in wanted)
         if not slot.sound and (unknown or slot.claimed > survivor.generation):
             return StoreState.ROLLED_BACK
@@ -269,8 +302,8 @@ def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState
 def _expected_indexes(slots: Sequence[Slot], survivor: Slot, keep: int) -> set[int]:
     """Return the indexes that should hold a generation.
 
-    Those with a file; and, unless the history is known from its beginning, those without.
-    Beyond what is kept, what does not verify is not ours to judge.
+    An index with a file is expected. An index without a file is expected, unless the slots show the
+    history from its first generation on. An index beyond `keep` is not judged.
     """
     own = [slot for slot in slots if not slot.extra]
     kept = max(keep, survivor.trailer.keep if survivor.trailer else 0)
@@ -285,19 +318,22 @@ def _expected_indexes(slots: Sequence[Slot], survivor: Slot, keep: int) -> set[i
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation that loads, and the slots that hold it."""
+    """One generation that loads, and the slots that hold it.
+
+    The facts are those of its trailer, which was verified.
+    """
 
     number: int
     written: datetime
     length: int  #: Bytes of payload.
     format: str
     digest: str
-    parent: str  #: The first 16 hex digits of the digest of the generation before.
+    parent: str  #: The first 16 hex digits of the digest of the generation before it.
     slots: tuple[Slot, ...]
 
 
 def generations(slots: Iterable[Slot]) -> list[Generation]:
-    """Return the generations that valid slots hold, newest first, each in its copies."""
+    """Return the generations that valid slots hold, newest first, each with its slots."""
     held: dict[str, list[Slot]] = {}
     for slot in by_claim(slots):
         if slot.state is SlotState.VALID and slot.trailer:

@@ -1,13 +1,13 @@
-"""The commit path: one store as bytes, for its whole life. Knows slots and no dicts.
+"""The commit path: one store as bytes, for its whole life.
 
-`read` returns the newest generation and changes nothing. `heal` makes it this store's own and
-repairs its copies. `commit` writes the next generation into slots that do not hold the survivor.
-The promise of a store rests on the order of the steps in `commit`, which reads from top to bottom
-in the order in which things happen. The laws are those of docs/durability.md.
+`read` returns the newest generation and changes nothing. `heal` adopts it and repairs its copies.
+`commit` writes the next generation into slots that do not hold the survivor. The promise of a store
+depends on the order of the steps in `commit`. They stand there in the order in which they run. The
+laws are those of docs/durability.md. This module must not know dicts or formats.
 
-Invariants: a slot that the survivor depends on is never written to, but with its own bytes. Before
-anything that loads is overwritten, the survivor is durable. Numbers only grow. One thread writes a
-commit from its first byte to its last flush, and no code of a user runs in here.
+Invariants: a slot that holds the survivor is overwritten only with its own bytes. The survivor is
+durable before any slot that loads is overwritten. Numbers only grow. One thread writes a commit
+from its first byte to its last flush. No code of the user runs in this module.
 """
 
 from __future__ import annotations
@@ -33,14 +33,20 @@ from .writes import Healed, heal, make_durable, write
 
 
 class Outcome(NamedTuple):
-    """What came of a commit: the durable generation, and the slots that could not be written."""
+    """The outcome of a commit.
+
+    Attributes:
+        generation: The number of the durable generation.
+        failures: The errors of the slots that could not be written, by path.
+
+    """
 
     generation: int
     failures: Failures
 
 
 class _Content(NamedTuple):
-    """What tells whether a payload is the payload of the last commit."""
+    """The facts by which an unchanged payload is recognised."""
 
     length: int
     format: str
@@ -48,15 +54,16 @@ class _Content(NamedTuple):
 
 
 class Store:
-    """The slots of one path: `acquire`, then `read` and `heal`, then `commit`, then `release`.
+    """The slots of one path.
 
-    One thread at a time may call it.
+    Call `acquire`, then `read` and `heal`, then `commit` any number of times, then `release`. Only
+    one thread may call it at a time.
 
     Attributes:
-        layout: Where the slots are.
-        lock: The lock that keeps other writers away.
+        layout: The layout of the store.
+        lock: The lock that keeps other writers out.
         generation: The number that was last loaded or committed; 0 before the first.
-        digest: Its digest.
+        digest: The digest of that generation; '' before the first.
 
     """
 
@@ -66,14 +73,26 @@ class Store:
         self.generation = 0
         self.digest = ""
         self._ledger = Ledger(layout, mode)
-        self._committed: _Content | None = None  # of `generation`; None: memory holds another
-        self._number = 0  # the highest that verified, or that this process tried to write
-        self._at_opening = 0  # the generation that was there when the program opened the store
+        self._committed: _Content | None = None  # of `generation`; None: the next commit must write
+        self._number = 0  # the highest that verified or that this process tried to write
+        self._at_opening = 0  # the generation that the first load found
 
     # --- opening
 
     def acquire(self, timeout: float) -> None:
-        """Take the lock, if it is not held; raise `LockedError` after `timeout` seconds."""
+        """Take the lock if it is not held.
+
+        If another writer held it meanwhile, no slot counts as durable any more.
+
+        Args:
+            timeout: Seconds to wait for another holder.
+
+        Raises:
+            LockedError: If another writer still holds it after `timeout` seconds.
+            StorageError: If the lock file cannot be created or locked.
+            TransactionError: In a fork of the process that opened the store.
+
+        """
         self.refuse_in_child()
         if not self.lock.held:
             self.lock.acquire(timeout)
@@ -81,9 +100,19 @@ class Store:
                 self._ledger.distrust_all()
 
     def read(self, generation: int | None = None) -> Loaded:
-        """Return the newest generation, or `generation`; change nothing.
+        """Load the newest generation, or `generation`; change nothing.
 
-        Without the lock, a slot that a writer is at work on is looked at again.
+        Without the lock, a slot that a writer may be writing is read again.
+
+        Args:
+            generation: The number to load. None loads the newest generation that verifies.
+
+        Returns:
+            The generation and every slot. If no slot exists, it is empty.
+
+        Raises:
+            RedundictError: As `newest.load` raises it.
+
         """
         if self.lock.held:
             unfinished = self._ledger.unfinished()
@@ -91,18 +120,18 @@ class Store:
         return newest.load(self.layout, generation)
 
     def heal(self, found: Loaded) -> tuple[Loaded, Healed | None]:
-        """Stand on a generation that was read; with the lock, rewrite every bad copy of it.
+        """Adopt a generation that was read. If the lock is held, heal its copies (law 10).
 
         Args:
-            found: What `read` returned. If the lock was held then, it is held still.
+            found: The result of `read`. If the lock was held then, it must still be held.
 
         Returns:
-            `found` with every copy of the survivor verified, and the slots that were healed; a
-            reader, who has no lock, heals none.
+            `found` with every copy of the survivor verified, and the slots that were healed. The
+            second value is None if all slots were in order, or if the lock is not held.
 
         Raises:
-            DivergedError: If two copies hold different content under one number; healing would
-                destroy one of them. The store then stands on what it stood on before.
+            DivergedError: If two copies hold different content under one number. Healing would
+                destroy one of them. Nothing was adopted.
 
         """
         healed = None
@@ -140,22 +169,25 @@ class Store:
         even_if_unchanged: bool = False,
         begins_history: bool = False,
     ) -> Outcome:
-        """Write the next generation to every copy; return once it is durable in one of them.
+        """Write the next generation to every copy; return when it is durable in at least one.
 
-        If the power goes before this returns, the generation before loads, or this one.
+        If the power fails before this returns, the generation before it loads, or this one. If the
+        payload is unchanged and every copy is durable, nothing is written.
 
         Args:
             payload: The encoded state.
             format: The name of its format.
-            even_if_unchanged: Write it although it is what was last loaded or committed.
-            begins_history: Name no parent, so that no generation before it will be missed.
+            even_if_unchanged: Write the payload even if it was last loaded or committed.
+            begins_history: Name no parent, so that no earlier generation is reported as missing.
 
         Returns:
-            The durable generation, and what the system said of each copy that is not.
+            The durable generation, and the errors of the copies that could not be written.
 
         Raises:
-            CommitError: If no copy could be written; the generation before is untouched.
-            ConflictError: If another writer has committed; nothing was overwritten.
+            CommitError: If no copy could be written. The generation before is untouched.
+            ConflictError: If another writer has committed. Nothing was overwritten.
+            StorageError: If the numbers of generations are used up.
+            TransactionError: In a fork of the process that opened the store.
 
         """
         self.refuse_in_child()
@@ -174,8 +206,8 @@ class Store:
         victims = self._choose_victims(survivor)  # law 1
         origin = None if begins_history else survivor
         sealed, ending = self._seal(payload, payload_hash, format, origin)  # laws 4, 12
-        self._ledger.known.add(sealed.digest)  # it is ours, before anybody can meet it
-        self._committed = None  # until this has succeeded, nothing is known to be unchanged
+        self._ledger.known.add(sealed.digest)  # it is ours, before it is on disk
+        self._committed = None  # until this succeeds, the next commit must write
         failures = write(  # law 3: no slot is trusted until it is whole and flushed
             self._ledger,
             victims,
@@ -206,7 +238,7 @@ class Store:
         return self._ledger.at(index)
 
     def _give_up(self, kept: dict[int, Trailer]) -> int | None:
-        """Return the generation whose absence leaves the others best spread out over time."""
+        """Return the generation to overwrite so that the others are spread out over time."""
         now = datetime.now(UTC)
         ages = {t.generation: (now - t.written).total_seconds() for t in kept.values()}
         return give_up(ages, {max(ages), self._at_opening})
@@ -214,7 +246,7 @@ class Store:
     def _seal(
         self, payload: bytes, payload_hash: hashlib._Hash, format: str, origin: Slot | None
     ) -> tuple[Trailer, bytes]:
-        """Return the next trailer, and what follows the payload; all is hashed by now (law 12)."""
+        """Return the next trailer, and the bytes after the payload. Hash all bytes (law 12)."""
         return trailer.seal(
             payload,
             generation=self._take_number(),
@@ -227,31 +259,34 @@ class Store:
         )
 
     def _take_number(self) -> int:
-        """Return a number above all that verified in any copy and all that were tried (law 4)."""
+        """Return a number above all that verified in any copy, and all that were tried (law 4)."""
         if self._number >= trailer.MAX_GENERATION:
             raise errors.numbers_used_up(self.layout.path, self._number)
         self._number += 1
         return self._number
 
-    # --- what is asked of it
+    # --- questions
 
     def is_committed(self, payload: bytes, format: str) -> bool:
-        """Tell whether this payload is what was last loaded or committed."""
+        """Return True if this payload was last loaded or committed."""
         last = self._committed
         if last is None or (last.length, last.format) != (len(payload), format):
             return False
         return last.digest == hashlib.sha256(payload).digest()
 
     def is_complete(self) -> bool:
-        """Tell whether every copy of the newest generation is known to be on the medium."""
+        """Return True if every copy of the newest generation is known to be durable."""
         return self._ledger.is_complete(self._ledger.survivor())
 
     def forget_content(self) -> None:
-        """Let the next commit write, whatever its payload: memory is not what was read."""
+        """Make the next commit write its payload even if it is unchanged."""
         self._committed = None
 
     def has_changed(self) -> bool:
-        """Tell whether another process has committed since; read trailers only, take no lock."""
+        """Return True if another process has committed since the last load or commit.
+
+        This reads only trailers and takes no lock.
+        """
         claim = newest.newest_claim(self.layout)
         if claim is None or claim.digest == self.digest:
             return False
@@ -259,30 +294,34 @@ class Store:
         return claim.digest not in self._ledger.known or claim.generation < self.generation
 
     def generations(self) -> list[Generation]:
-        """Return the generations that load, newest first, from a full verification."""
+        """Read and verify every slot; return the generations that load, newest first."""
         return newest.generations(self.layout)
 
     def is_held(self) -> bool:
-        """Tell whether the lock is held."""
+        """Return True if the lock is held."""
         return self.lock.held
 
     def refuse_in_child(self) -> None:
-        """Raise `TransactionError` in a child of the process that opened the store."""
+        """Raise `TransactionError` in a fork of the process that opened the store."""
         if self.lock.inherited:
             raise errors.forked(self.layout.path)
 
     # --- the end
 
     def release(self) -> None:
-        """Let go of the lock, with a note of what is known to be on the medium."""
+        """Release the lock; do nothing if it is not held, or in a child of fork.
+
+        If every copy of the newest generation is durable, a note in the lock file says so. The next
+        writer then need not flush it again.
+        """
         if not self.lock.held or self.lock.inherited:
             return
         settled = ""
         try:
-            # The note is a help. To let go of the lock is a promise.
+            # The note is optional. The release of the lock is a promise.
             with contextlib.suppress(errors.RedundictError):
                 survivor = self._ledger.survivor()
-                # A copy that is not ours now, and was not flushed, may be the next holder's.
+                # An extra slot was not flushed, and the next holder's layout may include it.
                 holders = self._ledger.holders(survivor)
                 if self._ledger.is_complete(survivor) and all(slot.durable for slot in holders):
                     settled = self._ledger.note()

@@ -1,8 +1,10 @@
-"""What is on disk now: looks at slots, verifies them, and changes nothing.
+"""The look at the disk: find the slots, read their trailers, verify them.
 
-A look costs one small read a slot and yields a claim; only `verify` reads a slot whole. What the
-operating system answers is turned into a slot's state here, once for every reader: library,
-command line and scripts. Chooses nothing (see `slots`) and takes no lock.
+`look` reads only the end of a slot and returns its claim. `verify` reads a slot whole. This module
+turns each error of the operating system into the state of a slot, for every reader: library,
+command line and scripts. It must not decide anything about slots (see `slots`).
+
+Invariants: nothing here writes or takes a lock. A slot is "valid" only after `verify`.
 """
 
 from __future__ import annotations
@@ -22,19 +24,28 @@ from .disk import Stat
 from .layout import Copies, Layout
 from .slots import Slot, SlotState
 
-_PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  #: Seconds between a reader's looks.
-_FRESH: Final = 1.0  #: Seconds for which what looks wrong may be a writer at work.
-_STARVED: Final = 10.0  #: Seconds after which a reader gives up that never saw a whole slot.
+_PAUSES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)  #: Seconds between two looks of a reader.
+_FRESH: Final = 1.0  #: Seconds since a change for which a bad slot may be a write in progress.
+_STARVED: Final = 10.0  #: Seconds after which a reader gives up if it saw no sound slot.
 
-_LARGE: Final = 8_000_000  #: Bytes of payload from which slots are verified side by side.
+_LARGE: Final = 8_000_000  #: Bytes of payload from which slots are verified in parallel.
 
 Seen = TypeVar("Seen")
 
 
 def look(slot: Slot) -> Slot:
-    """Return what a slot claims now.
+    """Read the trailer of a slot; return the slot with its claim, not verified.
 
-    Raises `NewerVersionError`, and `StorageError` if the process is out of handles or memory.
+    Args:
+        slot: The slot to look at.
+
+    Returns:
+        The slot as it is now. An error of the file system becomes its state.
+
+    Raises:
+        NewerVersionError: If a newer version of redundict wrote it, and its digest agrees.
+        StorageError: If the process has run out of descriptors or memory.
+
     """
     try:
         tail = files.read(slot.path, trailer.TAIL)
@@ -44,16 +55,16 @@ def look(slot: Slot) -> Slot:
     try:
         claim = trailer.parse(tail.data, tail.stat.size)
     except trailer.NewerVersion:
-        return verify(slot)[0]  # believed only with its digest
+        return verify(slot)[0]  # the version number counts only if the digest agrees
     except trailer.TrailerError as error:
         return _invalid(slot, tail.stat, error)
     return _sound(slot, tail.stat, SlotState.CLAIMED, claim)
 
 
 def is_as_known(slot: Slot) -> bool:
-    """Tell whether a slot still ends in the digest that it was known by, or still is not there.
+    """Return True if a slot still ends in its known digest, or is still missing.
 
-    Says True only where that is certain; costs less than a look.
+    Return False if that is not certain. This costs less than `look`.
     """
     if slot.state is SlotState.MISSING:
         return not files.exists(slot.path)
@@ -68,9 +79,18 @@ def is_as_known(slot: Slot) -> bool:
 
 
 def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
-    """Read a slot whole; return it as it is now, with its content if that verifies.
+    """Read a slot whole and verify its digest.
 
-    Raises as `look` does.
+    Args:
+        slot: The slot to read.
+
+    Returns:
+        The slot as it is now, and its content; None instead of the content if it does not verify.
+
+    Raises:
+        NewerVersionError: If a newer version of redundict wrote it, and its digest agrees.
+        StorageError: If the process has run out of descriptors or memory.
+
     """
     try:
         content = files.read(slot.path)
@@ -87,9 +107,12 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
 
 
 def content_of(slot: Slot) -> bytes:
-    """Return the bytes of a slot that verified, once they verify again.
+    """Read a slot that verified before; return its bytes if they still verify.
 
-    Raises `OSError` if they cannot be read, `TrailerError` if they are not what they were.
+    Raises:
+        OSError: If the file cannot be read.
+        TrailerError: If the bytes do not verify, or belong to another generation now.
+
     """
     content = files.read(slot.path).data
     if trailer.verify(content).trailer != slot.trailer:
@@ -98,10 +121,23 @@ def content_of(slot: Slot) -> bytes:
 
 
 def survey(layout: Layout) -> list[Slot]:
-    """Look at every slot of every copy, those beyond `keep` included; verify none.
+    """Look at every slot of every copy, also at indexes beyond `keep`. Verify none.
 
-    What lies beside them, of copies that the layout does not have, is looked at as well: it may be
-    newer. It counts only if it has a trailer, since a stranger's file may have such a name.
+    The folders may also hold slots of copies that are not in the layout. One of them may be newer,
+    so they are returned as extra slots. An extra slot counts only if it has a trailer, because a
+    file that is not of redundict may have the same name.
+
+    Args:
+        layout: Where to look.
+
+    Returns:
+        The slots of the layout, those that do not exist included, and then the extra slots.
+
+    Raises:
+        AccessError: If no folder may be listed.
+        NewerVersionError: If a newer version of redundict wrote a slot.
+        StorageError: If the process has run out of descriptors or memory.
+
     """
     kept = range(layout.keep)
     own = _own(layout, kept)
@@ -118,7 +154,19 @@ def survey(layout: Layout) -> list[Slot]:
 
 
 def survey_verified(layout: Layout, known: Collection[Slot] = ()) -> list[Slot]:
-    """Look at every slot and verify each that has a trailer, but for those `known` already."""
+    """Look at every slot, and verify each one that has a trailer.
+
+    Args:
+        layout: Where to look.
+        known: Slots that were verified already. They are returned as they are.
+
+    Returns:
+        What `survey` returns, verified.
+
+    Raises:
+        RedundictError: What `survey` raises.
+
+    """
     before = {slot.path: replace(slot, extra=False) for slot in known}
     seen = survey(layout)
     verified = _verify_all([slot for slot in seen if slot.sound and slot.path not in before])
@@ -131,7 +179,10 @@ def survey_verified(layout: Layout, known: Collection[Slot] = ()) -> list[Slot]:
 
 
 def _verify_all(claims: list[Slot]) -> dict[str, Slot]:
-    """Verify slots, large ones side by side: reading and hashing hold no lock of Python's."""
+    """Verify slots; return them by path.
+
+    Large slots are verified in parallel, since reading and hashing release Python's global lock.
+    """
     claimed = sum(slot.trailer.length for slot in claims if slot.trailer)
     if claimed < _LARGE or len(claims) < 2:
         return {slot.path: verify(slot)[0] for slot in claims}
@@ -142,10 +193,24 @@ def _verify_all(claims: list[Slot]) -> dict[str, Slot]:
 
 
 def discover(path: str, copies: Copies | None = None) -> tuple[Layout, list[Slot]]:
-    """Return the layout of the store at `path`, from its files alone, and its slots, verified.
+    """Find the layout of the store at `path` from its files, and verify its slots.
 
-    How many copies and generations there should be is what the newest slot that verifies says, so
-    that a copy of which every file is gone is missed. `copies` says it instead, if it is given.
+    The newest slot that verifies names the number of copies and generations. So a copy whose files
+    are all gone is reported as missing.
+
+    Args:
+        path: The path of the store.
+        copies: The number of copies or their folders, if they are known. They replace the number
+            that the trailer names.
+
+    Returns:
+        The layout, and every slot. If no slot verifies, the layout is that of `Layout.assumed`.
+
+    Raises:
+        RedundictError: What `survey` raises.
+        TypeError: If `copies` is one path instead of a list.
+        ValueError: If `copies` is out of bounds or names a folder twice.
+
     """
     layout = Layout.assumed(path, copies)
     found = survey_verified(layout)
@@ -159,10 +224,19 @@ def discover(path: str, copies: Copies | None = None) -> tuple[Layout, list[Slot
 
 
 def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:
-    """Raise `AccessError` if no copy could be looked at in full, or nothing that could is sound.
+    """Refuse to load if a slot that may not be read could hold the newest generation.
 
-    What was not seen may be what is newest: an older generation must not pass for it, and no store
-    that cannot be read may pass for a lost or an empty one.
+    An older generation must not be taken for the newest. A store that cannot be read must not be
+    taken for a lost or an empty store (law 8).
+
+    Args:
+        layout: The layout of the store.
+        seen: Every slot, as it was seen.
+
+    Raises:
+        AccessError: If every copy has a slot that may not be read, or if such a slot exists and no
+            slot is sound.
+
     """
     denied = [slot for slot in seen if slot.denied]
     if not denied:
@@ -173,14 +247,21 @@ def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:
 
 
 def lost(layout: Layout, seen: Collection[Slot]) -> errors.LostError:
-    """Return the error for a store of which nothing verifies."""
+    """Return the error for a store in which no slot verifies. It names each slot's fault."""
     return errors.lost(
         layout.path, {s.path: s.reason for s in seen if s.state is not SlotState.MISSING}
     )
 
 
 def divergence(layout: Layout, one: Slot, other: Slot) -> errors.DivergedError:
-    """Return the error for two slots with one number and different content."""
+    """Return the error for two slots that hold different content under the same number.
+
+    Args:
+        layout: The layout of the store.
+        one: The slot of the copy that the suggested command prefers.
+        other: The other slot.
+
+    """
     return errors.diverged(
         layout.path,
         one.name,
@@ -195,11 +276,20 @@ def patiently(
     slots_of: Callable[[Seen], Sequence[Slot]],
     is_whole: Callable[[Seen], bool],
 ) -> Seen:
-    """Repeat `attempt` while what it saw may be a writer at work, and return what it saw last.
+    """Repeat an attempt to read as long as a writer may explain a bad slot.
 
-    What is not whole and changed within the last second may be in the middle of being written.
-    Damage stays, so nothing is waited for where the last change is older; a reader that saw no
-    sound slot at all (the writer was faster) waits longer.
+    A bad slot that changed within the last second may be in the middle of a write. Damage stays, so
+    this does not wait if the last change is older. It repeats for 1 second at most; if no slot was
+    sound, for 10 seconds, because a fast writer may have overwritten each slot in turn.
+
+    Args:
+        attempt: Reads the slots.
+        slots_of: Returns the slots of an attempt.
+        is_whole: Returns True if an attempt found nothing wrong.
+
+    Returns:
+        The result of the last attempt.
+
     """
     started = time.monotonic()
     for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
@@ -216,7 +306,7 @@ def patiently(
 
 
 def _own(layout: Layout, indexes: Iterable[int]) -> dict[str, tuple[int, int]]:
-    """Return copy and index of each of the layout's own slots with such an index, by path."""
+    """Return the copy and index of each slot of the layout with one of `indexes`, by path."""
     return {
         layout.slot_path(copy, index): (copy, index)
         for copy in range(layout.copies)
@@ -225,9 +315,9 @@ def _own(layout: Layout, indexes: Iterable[int]) -> dict[str, tuple[int, int]]:
 
 
 def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]]:
-    """Return path, copy and index of what else in the copies' folders could be a slot, by name."""
+    """Return path, copy and index of each other file in the folders that is named like a slot."""
     found, refused = [], None
-    prefix = f"{layout.name}."  # first, since a folder may hold thousands of other stores
+    prefix = f"{layout.name}."  # test it first: a folder may hold thousands of other stores
     folders = sorted(set(layout.folders))
     for folder in folders:
         try:
@@ -239,7 +329,7 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
             continue
         except OSError as error:
             errors.reraise_interrupt(error)
-            continue  # looking at the slots themselves says what is wrong
+            continue  # the look at each slot reports the fault
         within = os.path.join(folder, "")
         others = [n for n in names if n.startswith(prefix) and within + n not in known]
         found += [(within + n, *place) for n in others if (place := layout.parse(n))]
@@ -260,7 +350,7 @@ def _invalid(slot: Slot, stat: Stat, error: trailer.TrailerError) -> Slot:
 
 
 def _unreadable(slot: Slot, error: OSError) -> Slot:
-    """Turn the system's refusal into the slot's state."""
+    """Return the slot with the state that follows from an error of the system."""
     slot = replace(slot, trailer=None, durable=False, claimed=slot.generation)
     if error.errno in files.ABSENT:
         return replace(slot, state=SlotState.MISSING, fault=Fault.MISSING, reason="missing")

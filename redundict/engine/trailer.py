@@ -1,12 +1,14 @@
-r"""The slot format, version 1: payload, padding, trailer. Pure bytes in and out.
+"""The bytes of a slot, version 1: payload, padding, trailer.
 
-A slot is ``payload + padding + trailer``. The padding is newlines, at least one, and makes the
-file's size a size class. The trailer is the last line, and its last 65 bytes are the SHA-256 (in
-hex, and a newline) of every byte before them: ``head -c -65 SLOT | sha256sum`` verifies a slot.
-``docs/format.md`` is the specification.
+The padding is one newline or more. It makes the size of the file a size class. The trailer is the
+last line. Its last 65 bytes are the SHA-256 of every byte before them, as 64 hex digits and a
+newline. So ``head -c -65 SLOT | sha256sum`` verifies a slot. ``docs/format.md`` is the
+specification.
 
-`Trailer` is what a slot claims; `Verified` is a claim whose digest was recomputed, and only
-`verify` makes one. Nothing here may touch a file or know where a slot lies.
+A `Trailer` is only a claim. A `Verified` is a claim whose digest was recomputed. This module is
+pure: bytes in, bytes out. It must not touch a file or know a path.
+
+Invariants: only `verify` makes a `Verified`. Every trailer that `seal` makes, `parse` accepts.
 """
 
 from __future__ import annotations
@@ -27,19 +29,19 @@ if TYPE_CHECKING:
 
 MAGIC: Final = "redundict"
 VERSION: Final = 1
-LIMIT: Final = 512  #: A trailer is at most so many bytes, newline included.
-TAIL: Final = LIMIT + 1  #: What has to be read of a slot: the trailer, and the newline before it.
-DIGEST_BYTES: Final = 65  #: 64 hex digits and a newline: the part the digest does not cover.
-BLOCK: Final = 4096  #: Every size class is a multiple of this.
-WASTE: Final = 8  #: A large slot is at most 1/8 larger than its payload needs.
-MAX_COPIES: Final = 26  #: A copy's name is a letter.
-MIN_KEEP: Final = 2  #: Generations: the survivor, and the one that is written meanwhile.
+LIMIT: Final = 512  #: The maximal length of a trailer in bytes, with its newline.
+TAIL: Final = LIMIT + 1  #: Bytes at the end of a slot: the trailer, and the newline before it.
+DIGEST_BYTES: Final = 65  #: 64 hex digits and a newline. The digest does not cover them.
+BLOCK: Final = 4096  #: Bytes. Every size class is a multiple of this.
+WASTE: Final = 8  #: A large slot is at most 1/8 larger than its content needs.
+MAX_COPIES: Final = 26  #: The name of a copy is a letter.
+MIN_KEEP: Final = 2  #: Generations: the survivor and the victim.
 MAX_KEEP: Final = 1000
-NO_PARENT: Final = "0" * 16  #: The parent of a first generation.
+NO_PARENT: Final = "0" * 16  #: The parent of the first generation.
 _PARENT_DIGITS: Final = len(NO_PARENT)
 
 FIELDS: Final = ("generation", "length", "format", "written", "parent", "copies", "keep", "sha256")
-OPTIONAL: Final = ("history",)  #: Left out where it is `RECENT`.
+OPTIONAL: Final = ("history",)  #: Not written if it is `RECENT`.
 _CLAIMS: Final = f"{MAGIC} {VERSION} " + " ".join(f"{name}=%s" for name in FIELDS[:-1])
 _DEFAULTS: Final = {"history": RECENT}
 _KNOWN: Final = frozenset(FIELDS + OPTIONAL)
@@ -48,7 +50,7 @@ _FORMAT_NAME: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 MAX_GENERATION: Final = 10**18 - 1
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _HEX: Final = re.compile(r"[0-9a-f]+")
-# Years that every time zone can show.
+# Times within these years can be shown in every time zone.
 _FIRST_YEAR, _LAST_YEAR = 1970, 8999
 _TIME: Final = re.compile(
     r"(19[7-9]|[2-8][0-9]{2})[0-9]-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII
@@ -56,7 +58,12 @@ _TIME: Final = re.compile(
 
 
 class TrailerError(ValueError):
-    """The bytes are not a slot; `torn` tells a missing trailer from one that does not hold."""
+    """The bytes are not a valid slot.
+
+    Attributes:
+        fault: The token for the fault.
+
+    """
 
     def __init__(self, reason: str, fault: Fault = Fault.BAD_TRAILER) -> None:
         super().__init__(reason)
@@ -64,54 +71,54 @@ class TrailerError(ValueError):
 
     @property
     def torn(self) -> bool:
-        """Whether it ends as an interrupted write may leave it."""
+        """True if the bytes end without a trailer, as after an interrupted write."""
         return self.fault in (Fault.EMPTY, Fault.NUL, Fault.NO_TRAILER)
 
 
 class NewerVersion(Exception):  # noqa: N818 - a signal between two modules; the error is NewerVersionError
-    """The trailer's major number is greater than `VERSION`."""
+    """The version in a trailer is greater than `VERSION`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trailer:
-    """What a slot claims about itself. Believe it only from `Verified`."""
+    """The claims of a slot about itself. Trust them only as part of a `Verified`."""
 
     generation: int
     length: int  #: Bytes of payload.
     format: str
     written: datetime
-    parent: str  #: The first 16 hex digits of the digest of the generation before.
-    copies: int  #: How many copies the store had when this was written.
-    keep: int  #: How many generations it kept.
+    parent: str  #: The first 16 hex digits of the digest of the generation before it.
+    copies: int  #: The number of copies when the slot was written.
+    keep: int  #: The number of generations that each copy kept then.
     digest: str
-    unknown: Mapping[str, str]  #: Fields of a later minor version.
-    history: str = RECENT  #: Which generations it kept.
+    unknown: Mapping[str, str]  #: Fields that a later version of redundict added.
+    history: str = RECENT  #: The rule by which generations were kept.
 
     @property
     def as_parent(self) -> str:
-        """The name by which the next generation refers to this one."""
+        """The start of the digest, which the next generation names as its parent."""
         return self.digest[:_PARENT_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A slot whose every byte agrees with its digest; made by `verify` alone."""
+    """The content of a slot whose digest was recomputed and agrees. Only `verify` makes it."""
 
     trailer: Trailer
     payload: bytes
-    payload_digest: bytes  #: SHA-256 of the payload alone, to recognise unchanged content.
+    payload_digest: bytes  #: SHA-256 of the payload alone. It recognises an unchanged state.
 
 
 def is_format_name(name: str) -> bool:
-    """Tell whether `name` can stand in a trailer."""
+    """Return True if a trailer can hold `name` as the name of a format."""
     return _FORMAT_NAME.fullmatch(name) is not None
 
 
 def size_class(needed: int) -> int:
-    """Return the size of a slot, in bytes, that needs `needed` bytes.
+    """Return the size in bytes of a slot whose content needs `needed` bytes.
 
-    A multiple of 4096 that grows in steps of an eighth of the power of two below, so that most
-    commits leave the file's size alone and little is wasted.
+    Sizes are multiples of 4096. Larger sizes grow in steps of an eighth of the next lower power of
+    two. So most commits do not change the size of the file, and little space is wasted.
 
     >>> size_class(1), size_class(4097), size_class(1_000_000)
     (4096, 8192, 1048576)
@@ -133,21 +140,24 @@ def seal(
     written: datetime | None = None,
     payload_hash: hashlib._Hash | None = None,
 ) -> tuple[Trailer, bytes]:
-    """Return the trailer of a new slot, and the bytes that follow the payload in it.
+    """Make the trailer of a new slot. Hash every byte, and write nothing (law 12).
 
     Args:
-        payload: What the slot holds.
-        generation: Its number.
+        payload: The payload of the slot.
+        generation: The number of the generation.
         format: The format of the payload.
         parent: The first 16 hex digits of the digest of the generation before, or `NO_PARENT`.
-        copies: How many copies the store has.
-        keep: How many generations it keeps.
-        history: Which generations it keeps.
+        copies: The number of copies of the store.
+        keep: The number of generations that each copy keeps.
+        history: The rule by which generations are kept.
         written: The time of the commit; by default, now.
-        payload_hash: A SHA-256 that has taken in the payload, if there is one; it is not changed.
+        payload_hash: A SHA-256 object that has hashed the payload already. It is not changed.
+
+    Returns:
+        The trailer, and the bytes that follow the payload in the slot: the padding and the trailer.
 
     Raises:
-        TrailerError: If a value cannot stand in a trailer.
+        TrailerError: If a trailer cannot hold a value.
 
     """
     written = written.astimezone(UTC) if written else datetime.now(UTC)
@@ -165,11 +175,18 @@ def seal(
 
 
 def parse(tail: bytes, size: int) -> Trailer:
-    """Return what the slot of `size` bytes that ends in `tail` claims.
+    """Return the claims of a slot, from its last bytes. Verify nothing.
 
-    `tail` is its last `TAIL` bytes, or all of it. Raises `TrailerError` if there is no trailer or
-    it contradicts itself, `NewerVersion` if a newer redundict wrote it. Verifies nothing, and
-    allocates nothing by the numbers it finds.
+    No memory is allocated by a number in the trailer, because a file may hold any number.
+
+    Args:
+        tail: The last `TAIL` bytes of the slot, or the whole slot if it is shorter.
+        size: The size of the slot in bytes.
+
+    Raises:
+        TrailerError: If there is no trailer, or it contradicts itself or `size`.
+        NewerVersion: If its version is greater than `VERSION`.
+
     """
     if size == 0:
         raise TrailerError("empty (0 bytes)", Fault.EMPTY)
@@ -192,7 +209,7 @@ def parse(tail: bytes, size: int) -> Trailer:
 
 @functools.lru_cache(maxsize=16)  # the copies of a generation end in the same line
 def _claimed(line: bytes) -> Trailer:
-    """Return what the last line claims, whatever stands before it."""
+    """Return the claims of the last line of a slot."""
     fields = _fields(_words(line)[2:])
     trailer = Trailer(
         generation=_number(fields, "generation"),
@@ -211,7 +228,7 @@ def _claimed(line: bytes) -> Trailer:
 
 
 def _refuse_unfit(trailer: Trailer) -> None:
-    """Raise for values that no trailer may have, whoever wrote it."""
+    """Raise `TrailerError` for values out of bounds, when reading and when writing."""
     if not 1 <= trailer.generation <= MAX_GENERATION:
         raise TrailerError(f"the trailer claims generation {trailer.generation}")
     if not (1 <= trailer.copies <= MAX_COPIES and MIN_KEEP <= trailer.keep <= MAX_KEEP):
@@ -225,10 +242,16 @@ def _refuse_unfit(trailer: Trailer) -> None:
 
 
 def verify(slot: bytes) -> Verified:
-    """Return the slot's trailer and payload, once every byte agrees with its digest.
+    """Recompute the digest of a whole slot; return its trailer and payload.
 
-    Raises `TrailerError` if it does not, `NewerVersion` if the digest agrees and a newer redundict
-    wrote it (a digest that does not agree makes the version number worth nothing).
+    Args:
+        slot: Every byte of the slot.
+
+    Raises:
+        TrailerError: If there is no valid trailer, or the digest does not agree.
+        NewerVersion: If the version is greater than `VERSION` and the digest agrees. Without an
+            agreeing digest, the version number may be damage.
+
     """
     newer = False
     try:
@@ -252,7 +275,7 @@ def verify(slot: bytes) -> Verified:
 
 
 def _words(line: bytes) -> list[str]:
-    """Split the last line, once it is known to be a trailer of our version."""
+    """Split the last line into words; raise if it is no trailer of this version."""
     try:
         words = line.decode("ascii").removesuffix("\n").split(" ")
     except UnicodeDecodeError:

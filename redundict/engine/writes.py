@@ -1,10 +1,9 @@
-"""The writes of a commit, and of the repairs that come before it.
+"""The writes of a commit: make the survivor durable, heal its copies, write the victims.
 
-`make_durable` and `heal` come first: the survivor may be in the page cache only, or not in every
-copy. `write` is how every slot is written. Knows slots and the ledger; chooses no victim.
+`make_durable` and `heal` run first, because the survivor may be in the page cache only, or not in
+every copy. `write` then writes slots of any kind. This module must not choose a victim.
 
-Invariant: nothing that loads is overwritten, but with its own bytes, before the survivor is on the
-medium.
+Invariant: before the survivor is durable, a slot that loads is overwritten only with its own bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +23,13 @@ from .trailer import Trailer
 
 @dataclass(frozen=True, slots=True)
 class Healed:
-    """The slots that were bad and hold the survivor now, and those that could not be written."""
+    """The result of `heal`.
+
+    Attributes:
+        slots: The slots that were bad and were rewritten, as they were before.
+        failures: The errors of the slots that could not be written, by path.
+
+    """
 
     slots: list[Slot] = field(default_factory=list)
     failures: Failures = field(default_factory=dict)
@@ -39,22 +44,22 @@ def write(
     *,
     afresh: bool,
 ) -> Failures:
-    """Make slots hold `parts`, which `sealed` describes, durably.
+    """Write the same content to slots and flush it.
 
-    From its first byte until its flush has returned, a slot is not trusted (law 3), whatever
-    interrupts this.
+    The ledger records each slot as unfinished before its first byte is written, and as durable
+    after its flush (law 3). So no interrupt leaves a trusted slot that is not whole.
 
     Args:
-        ledger: Notes what becomes of the slots.
-        victims: The slots to write to, at most one of each copy.
-        sealed: The trailer that `parts` end in.
-        parts: The content of a slot.
-        survivor: The newest generation, which must survive.
-        afresh: Name a slot only once it is whole. Where nothing else is on the medium, a torn slot
-            would be a lost store.
+        ledger: Records the new state of each slot.
+        victims: The slots to write, at most one of each copy.
+        sealed: The trailer at the end of `parts`.
+        parts: The content of a slot, in pieces.
+        survivor: The newest generation that verifies, which must survive.
+        afresh: Write a new file, and give it the slot's name only when it is whole. If no slot is
+            durable yet, a torn slot would be a lost store.
 
     Returns:
-        What the system said of the slots that could not be written.
+        The errors of the slots that could not be written, by path.
 
     """
     failures: Failures = {}
@@ -76,15 +81,21 @@ def write(
 
 
 def make_durable(ledger: Ledger) -> Slot | None:
-    """Put the survivor on the medium before its predecessor is overwritten (law 2); return it.
+    """Make the survivor durable before its predecessor is overwritten (law 2).
 
-    Its bytes may be in the page cache only: their writer was killed before its flush; or its flush
-    failed, and left pages that are marked clean, which the next flush skips (Rebello et al.,
-    ATC'20). So every byte is written onto itself, and then flushed. One copy comes after the other:
-    a cut in the middle of one leaves the rest.
+    The survivor may be in the page cache only. Its writer may have been killed before the flush. Or
+    the flush failed and left pages that are marked clean, which the next flush skips (Rebello et
+    al., ATC'20). So every byte is written again and then flushed. The copies are written one after
+    the other. If the power fails during one of them, the others are whole.
+
+    Args:
+        ledger: Names the survivor, and records the new state of its slots.
+
+    Returns:
+        The survivor; None if no slot verifies.
 
     Raises:
-        CommitError: If no copy could be written.
+        CommitError: If no copy of it could be written.
 
     """
     while (survivor := ledger.survivor()) is not None:
@@ -104,7 +115,7 @@ def make_durable(ledger: Ledger) -> Slot | None:
 
 
 def _rewrite(ledger: Ledger, slot: Slot) -> Failures:
-    """Write a slot's own bytes onto it, and flush them."""
+    """Write the bytes of a slot onto themselves, and flush them."""
     try:
         files.overwrite(slot.path, survey.content_of(slot))
     except trailer.TrailerError as error:
@@ -122,10 +133,18 @@ def _rewrite(ledger: Ledger, slot: Slot) -> Failures:
 
 
 def heal(ledger: Ledger, *, older: bool = False) -> Healed:
-    """Write the survivor's bytes over every bad copy of it; if `older`, the same for the others.
+    """Rewrite every bad copy of the survivor from a copy that verifies (law 7).
 
-    Law 7: only bytes that verified are written, and what is overwritten held nothing that would
-    load. Where the survivor cannot be made durable first, the healed copy will be the durable one.
+    First make the survivor durable. If that fails, go on: the copy that is written next will be the
+    durable one. If the power fails meanwhile, the survivor still loads from the other copy.
+
+    Args:
+        ledger: Names the slots, and records their new state.
+        older: Also rewrite bad copies of older generations (law 10).
+
+    Returns:
+        The slots that were healed, and those that could not be written.
+
     """
     survivor, healed = ledger.survivor(), Healed()
     if survivor is None or not _bad_slots(ledger, survivor, older=older):
@@ -152,7 +171,7 @@ def heal(ledger: Ledger, *, older: bool = False) -> Healed:
 
 
 def _bad_slots(ledger: Ledger, survivor: Slot, *, older: bool) -> list[tuple[Slot, Slot]]:
-    """Return the slots to heal, each with a slot that holds what it should hold."""
+    """Return the slots to heal, each with a slot that holds the right content."""
     found = [(bad, survivor) for bad in ledger.at(survivor.index) if not bad.holds(survivor)]
     if older:
         known = list(ledger.slots.values())
@@ -165,17 +184,20 @@ def _bad_slots(ledger: Ledger, survivor: Slot, *, older: bool) -> list[tuple[Slo
 
 
 def _is_older(bad: Slot, source: Slot) -> bool:
-    """Tell whether a bad slot holds nothing that anybody may still want.
+    """Return True if a bad slot cannot hold a newer state, so it may be overwritten.
 
-    It is the torn victim of an interrupted commit, or its trailer names the source's generation. A
-    slot that is missing or cannot be read may hold the newest generation, and come back (law 7).
+    Such a slot is the torn victim of an interrupted commit, or its trailer names the generation of
+    the source. A slot that is missing or unreadable may come back with the newest generation.
     """
     is_torn = bad.state is SlotState.TORN and not bad.is_unfinished
     return is_torn or (not bad.sound and bad.claimed == source.generation)
 
 
 def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | None:
-    """Return why a slot is not written to: it is not ours, or its copy has nothing else."""
+    """Return an error for a slot that must not be written; None for any other slot.
+
+    It is not ours, or it is the only slot of its copy that holds the survivor.
+    """
     if slot.state is SlotState.FOREIGN:
         return OSError(f"{slot.reason}; {ledger.layout.command('repair')} puts it aside")
     if survivor and slot.holds(survivor):  # files were swapped by hand
