@@ -16,9 +16,17 @@ import functools
 import os
 import stat
 from io import FileIO
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from redundict import errors
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+#: On macOS, fsync does not flush the cache of the drive. This command does; None elsewhere.
+_FULL_FLUSH: Final = getattr(fcntl, "F_FULLFSYNC", None)
 
 
 class Stat(NamedTuple):
@@ -142,14 +150,11 @@ class Disk:
 
     def sync_all(self, file: FileIO) -> None:
         """Flush the content and metadata of a file, through the cache of the drive."""
-        try:
-            # On macOS, fsync does not flush the cache of the drive.
-            from fcntl import F_FULLFSYNC, fcntl  # type: ignore[attr-defined,unused-ignore] # noqa: PLC0415 - not on every platform
-        except ImportError:
+        if _FULL_FLUSH is None:
             os.fsync(file.fileno())
             return
         try:
-            fcntl(file.fileno(), F_FULLFSYNC)
+            fcntl.fcntl(file.fileno(), _FULL_FLUSH)
         except OSError as refused:  # pragma: no cover - macOS, on a medium without F_FULLFSYNC
             if refused.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
                 raise
