@@ -341,7 +341,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
 
     def _close_at_last(self) -> None:
         try:
-            self._transactions.end_abandoned()
+            with self.lock:  # the transaction of another thread ends by itself
+                self._transactions.end_abandoned()
             self.close()
         except BaseException:
             self._release()  # the caller is leaving the block, and cannot close it again

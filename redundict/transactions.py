@@ -290,8 +290,8 @@ def _modify_once(
     state: State, function: Callable[[State], Result], timeout: float
 ) -> tuple[Result, Outcome]:
     transactions, outcome, found, start = state._transactions, None, None, None
-    depth = transactions.depth
     with state.lock:
+        before = transactions.depth, transactions.has_failed
         try:
             with state._turn:
                 state._begin_exclusive(timeout)
@@ -311,7 +311,6 @@ def _modify_once(
                 if found and not outcome and state._store.digest == found.digest:
                     state._replace(state._state_of(found) if start is None else start)
             finally:
-                transactions.depth = depth
-                transactions.has_failed = False
+                transactions.depth, transactions.has_failed = before
                 state._let_others_in()
     return result, outcome

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -72,6 +73,7 @@ __all__ = [
     "Trailer",
     "TrailerError",
     "Verified",
+    "WaitingDisk",
     "command_line",
     "encode_note",
     "errors",
@@ -120,6 +122,19 @@ class QuickDisk(Disk):
 
     def sync_directory(self, path: str) -> None:
         """Do nothing."""
+
+
+class WaitingDisk(Disk):
+    """A real disk of which each `sync_data` waits until `go_on` is set; `reached` tells of it."""
+
+    def __init__(self) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def sync_data(self, fd: FileIO) -> None:
+        """Flush, once it may."""
+        self.reached.set()
+        assert self.go_on.wait(20)
+        super().sync_data(fd)
 
 
 class FailingDisk(Disk):

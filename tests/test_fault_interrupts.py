@@ -180,23 +180,17 @@ def test_a_shared_store_is_not_let_go_of_while_another_thread_commits(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A transaction that fails at its beginning waits for the thread that writes."""
-    reached, go_on = threading.Event(), threading.Event()
-
-    class Slow(inside.Disk):
-        def sync_data(self, fd: object) -> None:
-            reached.set()
-            assert go_on.wait(20)
-            super().sync_data(fd)
+    disk = inside.WaitingDisk()
 
     with redundict.open(path, shared=True, keep=2) as state:
         for state["n"] in (1, 2):
             state.sync()
         with monkeypatch.context() as patch:
-            inside.use_disk(patch, Slow())
+            inside.use_disk(patch, disk)
             state["n"] = 3
             writer = threading.Thread(target=state.sync, daemon=True)
             writer.start()
-            assert reached.wait(10)
+            assert disk.reached.wait(10)
             state["bad"] = {1}
 
             def fail() -> None:
@@ -208,7 +202,7 @@ def test_a_shared_store_is_not_let_go_of_while_another_thread_commits(
             other.join(0.05)
             with pytest.raises(redundict.LockedError):
                 redundict.open(path)
-            go_on.set()
+            disk.go_on.set()
             writer.join(10)
             other.join(10)
         del state["bad"]

@@ -103,30 +103,24 @@ def test_what_interrupts_the_wait_for_another_thread_reaches_the_caller(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A `sync` that waits for its turn raises what the handler raised."""
-    reached, go_on = threading.Event(), threading.Event()
-
-    class Slow(inside.Disk):
-        def sync_data(self, fd: object) -> None:
-            reached.set()
-            assert go_on.wait(20)
-            super().sync_data(fd)
+    disk = inside.WaitingDisk()
 
     with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2):
             state.sync()
         with monkeypatch.context() as patch:
-            inside.use_disk(patch, Slow())
+            inside.use_disk(patch, disk)
             state["n"] = 3
             other = threading.Thread(target=state.sync, daemon=True)
             other.start()
-            assert reached.wait(10)
+            assert disk.reached.wait(10)
             state["n"] = 4
             with (
                 pytest.raises(TimeoutError, match="mine"),
                 alarm(0.05, lambda: TimeoutError("mine")),
             ):
                 state.sync()
-            go_on.set()
+            disk.go_on.set()
             other.join(10)
             assert not other.is_alive()
     assert redundict.load(path) == {"n": 4}

@@ -219,3 +219,56 @@ def test_a_store_is_not_opened_twice_by_the_same_object(path: str) -> None:
         assert state == {"n": 1}
         assert state.sync() == 1
     assert not os.path.exists(f"{path}.other.lock")
+
+
+def in_a_thread(state: redundict.RedunDict, go_on: threading.Event) -> threading.Thread:
+    """Return a thread that is in the middle of a transaction until `go_on` is set."""
+    begun = threading.Event()
+
+    def act() -> None:
+        with state.transaction():
+            state["theirs"] = 1
+            begun.set()
+            assert go_on.wait(20)
+
+    thread = threading.Thread(target=act, daemon=True)
+    thread.start()
+    assert begun.wait(10)
+    return thread
+
+
+def test_modify_beside_the_transaction_of_another_thread_leaves_none_open(path: str) -> None:
+    """It waits for the end of that transaction, and its own ends with it."""
+    with redundict.open(path) as state:
+        go_on = threading.Event()
+        first = in_a_thread(state, go_on)
+        second = threading.Thread(target=lambda: state.modify(lambda it: it.update(mine=1)))
+        second.start()
+        second.join(0.05)
+        go_on.set()
+        first.join(10)
+        second.join(10)
+        state["n"] = 1
+        state.sync()
+    assert redundict.load(path) == {"theirs": 1, "mine": 1, "n": 1}
+
+
+def test_the_end_of_the_store_s_block_waits_for_the_transaction_of_a_thread(path: str) -> None:
+    """What another thread is changing as one is committed, not undone."""
+    go_on = threading.Event()
+    with redundict.open(path) as state:
+        thread = in_a_thread(state, go_on)
+        threading.Timer(0.05, go_on.set).start()
+    thread.join(10)
+    assert redundict.load(path) == {"theirs": 1}
+
+
+def test_modify_inside_a_transaction_does_not_hide_that_a_part_failed(path: str) -> None:
+    """A refused call changes nothing of the transaction around it."""
+    with redundict.open(path) as state:
+        with pytest.raises(redundict.TransactionError) as caught, state.transaction():
+            with pytest.raises(KeyError), state.transaction():
+                raise KeyError
+            with pytest.raises(redundict.TransactionError):
+                state.modify(lambda it: it.update(n=1))
+        assert caught.value.reason == "failed-inside"
