@@ -14,17 +14,21 @@ can raise it.
 from __future__ import annotations
 
 import functools
+import inspect
+import itertools
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from types import CodeType, TracebackType
+from errno import ENOMEM
+from types import CodeType, FrameType, TracebackType
 from typing import Any, ClassVar, Final
 
 UNTOUCHED: Final = "nothing was changed"
+STANDS: Final = "the last generation that was committed stands"
 NOT_EMPTY: Final = "nothing was changed, and the store is not taken for empty"
 
 
@@ -161,7 +165,9 @@ class LockedError(RedundictError, TimeoutError):
 
     REASON = "locked"
     SAFE = UNTOUCHED
-    ACTION = "close that program, wait for it with timeout=, or open with flag 'r' to read"
+    ACTION = (
+        "close that program, wait for it with timeout= (--timeout), or open with flag 'r' to read"
+    )
     pid: int | None
     host: str | None
     since: str | None
@@ -311,18 +317,41 @@ def exhausted(error: OSError, path: str) -> RedundictError:
     return refused(error, f"{name} cannot be opened", path=path, slot=name, action=action)
 
 
+def no_memory(path: str | None = None) -> StorageError:
+    """Return the error for a file that does not fit into memory."""
+    what, action = "there is not enough memory", "end other programs, then try again"
+    return StorageError(what, reason="memory", errno=ENOMEM, path=path, action=action)
+
+
 def unlisted(error: OSError, path: str, hidden: str) -> RedundictError:
     """Return the error for a folder that cannot be listed. A file of kind `hidden` may be in it."""
     doing = f"the folder cannot be listed, so that a {hidden} may be overlooked"
     return refused(error, doing, path=path, action="make the folder readable, then try again")
 
 
-def wrong_format(path: str, stored: str, wanted: str | None = None, **facts: Any) -> FormatError:
-    """Return the error for a payload that has the format `stored` instead of `wanted`."""
+def wrong_format(
+    path: str, stored: str, wanted: str | None = None, *, own: bool = False, **facts: Any
+) -> FormatError:
+    """Return the error for a payload that has the format `stored` instead of `wanted`.
+
+    Args:
+        path: The path of the store.
+        stored: The name of the format in the trailer.
+        wanted: The name of the format that the caller named; None if it named none.
+        own: True if it is a format of the application, so that its name alone does not find it.
+        **facts: More arguments of the error.
+
+    """
     instead = f", not as {wanted}" if wanted else ""
     facts.setdefault("safe", "nothing was changed, and nothing was decoded")
-    facts.setdefault("action", f"pass format={stored!r}, if you trust its writer")
+    how = f"the object that wrote {stored} as format=" if own else f"format={stored!r}"
+    facts.setdefault("action", f"in Python, pass {how}, if you trust its writer")
     return FormatError(f"it is stored as {stored}{instead}", path=path, **facts)
+
+
+MEND_PLAIN_FILE: Final = (
+    "mend the file, pass its format as format=, or move the file away to start with an empty store"
+)
 
 
 def plain_file_refused(error: OSError, path: str) -> RedundictError:
@@ -334,13 +363,25 @@ def plain_file_refused(error: OSError, path: str) -> RedundictError:
 # --- the sentences: the lock and other writers
 
 
-def locked(path: str, note: Mapping[str, str]) -> LockedError:
-    """Return the error for a store that a writer has open; `note` comes from the lock file."""
+def locked(path: str, note: Mapping[str, str], *, is_here: bool = False) -> LockedError:
+    """Return the error for a store that a writer has open.
+
+    Args:
+        path: The path of the store.
+        note: The note in the lock file.
+        is_here: True if the note names this process.
+
+    """
     pid = int(note["pid"]) if note.get("pid", "").isdecimal() else None
     host, since = note.get("host"), note.get("since")
     holder = f"by process {pid} on {host} since {since}" if pid else "already"
     what = f"the store is open for writing {holder}"
-    return LockedError(what, path=path, pid=pid, host=host, since=since)
+    facts: dict[str, Any] = {"path": path, "pid": pid, "host": host, "since": since}
+    if is_here:
+        what = f"this very process (number {pid}) has the store open for writing since {since}"
+        facts["action"] = "use the dict that has it open, or call close() on that first"
+        facts["reason"] = "open-already"
+    return LockedError(what, **facts)
 
 
 def opened_twice(path: str) -> LockedError:
@@ -355,6 +396,25 @@ def lock_refused(error: OSError, lock_path: str, path: str) -> RedundictError:
     """Return the error for a lock file that cannot be created or locked."""
     action = "look at the folder's permissions and free space, or open with flag 'r'"
     return refused(error, f"the lock file {lock_path} cannot be taken", path=path, action=action)
+
+
+def lock_kept(error: OSError, lock_path: str, path: str) -> RedundictError:
+    """Return the error for a lock that cannot be released."""
+    safe, action = "the last commit", "close it again, or end the program, which releases the lock"
+    doing = f"the lock file {lock_path} cannot be unlocked"
+    return StorageError(
+        f"{doing}: {why(error)}", errno=error.errno, path=path, safe=safe, action=action
+    )
+
+
+def no_locks(error: OSError, lock_path: str, path: str) -> RedundictError:
+    """Return the error for a file system on which no file can be locked."""
+    what = f"the file system does not lock files, so {lock_path} keeps no second writer out"
+    action = (
+        "mount it with locks (NFS: lockd, Lustre: -o flock), put the store on a local disk, or "
+    )
+    action += "open with flag 'r' to read"
+    return refused(error, what, reason="no-locks", path=path, action=action)
 
 
 def conflict(path: str, slot: str, generation: int) -> ConflictError:
@@ -392,7 +452,7 @@ def not_written(
         path=path,
         generation=generation,
         safe=f"generation {stands} stands" if stands else "nothing was there yet",
-        action="free space or mend the disk, then sync() again",
+        action="free space or mend the disk, then try again",
         failures=reasons,
     )
 
@@ -402,6 +462,22 @@ def not_in_every_copy(path: str, generation: int, failures: Mapping[str, OSError
     listed = _listed({slot: why(error) for slot, error in failures.items()})
     what = f"{path}: generation {generation} is durable, but not in every copy ({listed})."
     return f"{what} The next sync() tries again."
+
+
+def unflushed(folder: str, reason: str) -> str:
+    """Return the log message for a folder whose names the file system cannot flush."""
+    what = f"{folder}: its file system cannot flush a folder ({reason}). After a power cut, files "
+    return f"{what}that were created shortly before may be missing."
+
+
+def no_thread(path: str, error: Exception) -> RedundictError:
+    """Return the error for automatic commits that have no thread."""
+    what = f"autosync is not running, because no thread can be started ({error})"
+    safe, action = (
+        "every sync() works",
+        "end other threads, then call sync_soon(), which starts it",
+    )
+    return RedundictError(what, reason="no-thread", path=path, safe=safe, action=action)
 
 
 def numbers_used_up(path: str, generation: int) -> StorageError:
@@ -452,6 +528,13 @@ def other_task(path: str) -> TransactionError:
     return TransactionError(what, reason="other-task", path=path, action=action)
 
 
+def begun_already(path: str) -> TransactionError:
+    """Return the error for a transaction object that is entered again before its end."""
+    what = "this transaction has begun already"
+    action = "call state.transaction() for each `with` block"
+    return TransactionError(what, path=path, action=action)
+
+
 def failed_inside(path: str, generation: int) -> TransactionError:
     """Return the error for a transaction whose inner transaction failed."""
     what = "a transaction inside this one failed, so nothing of it is committed"
@@ -465,6 +548,21 @@ def lock_held_at_exit(path: str) -> TransactionError:
     what = "it is not saved: a thread holds its lock, and may be changing it"
     safe, action = "the last commit stands", "end the thread before the program ends"
     return TransactionError(what, reason="held", path=path, safe=safe, action=action)
+
+
+def copy_not_saved(path: str) -> TransactionError:
+    """Return the error for a child of fork whose copy of a store holds changes."""
+    what = "this process is a fork of the process that has the store open, so it cannot save the "
+    what += "changes in its copy"
+    safe = "the last commit; the parent process saves its own state"
+    action = "make the changes in the parent process, or open the store in this one"
+    return TransactionError(what, reason="forked", path=path, safe=safe, action=action)
+
+
+def not_saved_at_exit(failures: Sequence[Exception]) -> RedundictError:
+    """Return the error for stores that could not be saved when the program ended."""
+    listed = "\n".join(f"- {error}" for error in failures)
+    return RedundictError(f"not saved at exit:\n{listed}\n", reason="not-saved")
 
 
 # --- errors of the operating system
@@ -516,6 +614,16 @@ def typed(doing: str, **facts: Any) -> Iterator[None]:
         raise refused(error, doing, **facts) from error
 
 
+def detached(error: OSError) -> OSError:
+    """Return an error without its traceback, to keep it in a variable.
+
+    A traceback refers to the frames of all callers. A variable in one of them would be a cycle. It
+    would keep a dropped store alive, and its lock held, until the garbage collector runs.
+    """
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
+
+
 def reraise_interrupt(error: Exception) -> None:
     """Raise an error again if a signal handler raised it, so that it counts as no failure (law 15).
 
@@ -526,19 +634,35 @@ def reraise_interrupt(error: Exception) -> None:
         error: An error that was caught.
 
     """
-    foreign = _foreign_codes(error.__traceback__)
-    if foreign and not foreign.isdisjoint(_handlers()):
-        raise error
+    foreign = _foreign_frames(error.__traceback__)
+    if any(_has_frame_argument(frame) for frame in foreign) or (
+        foreign and not _handlers().isdisjoint(frame.f_code for frame in foreign)
+    ):
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame; see `detached`
 
 
-def _foreign_codes(trace: TracebackType | None) -> set[CodeType]:
-    """Return the code of each frame in a traceback that is outside this package."""
-    found = set()
+def _foreign_frames(trace: TracebackType | None) -> list[FrameType]:
+    """Return the frames in a traceback that are outside this package."""
+    found = []
     while trace is not None:
         if not _is_ours(trace.tb_frame.f_globals.get("__name__", "")):
-            found.add(trace.tb_frame.f_code)
+            found.append(trace.tb_frame)
         trace = trace.tb_next
     return found
+
+
+def _has_frame_argument(frame: FrameType) -> bool:
+    """Return True if a function got a number and a frame. Python calls signal handlers so."""
+    code, variables = frame.f_code, frame.f_locals
+    values = [variables.get(name) for name in code.co_varnames[: code.co_argcount]]
+    if code.co_flags & inspect.CO_VARARGS:
+        rest = variables.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount])
+        values += rest if type(rest) is tuple else ()
+    pairs = itertools.pairwise(map(type, values))  # `isinstance` would ask the value
+    return any(issubclass(number, int) and frame is FrameType for number, frame in pairs)
 
 
 def _handlers() -> set[CodeType]:
@@ -587,6 +711,20 @@ def unreadable(error: Exception, path: str) -> StorageError:
     return StorageError(what, errno=getattr(error, "errno", None), path=path, action=action)
 
 
+def stopped(error: OSError) -> RedundictError:
+    """Return the error for a command that the operating system stopped."""
+    where = f" at {error.filename}" if error.filename else ""
+    action = "look at the disk of the output and at the folder of the store, then try again"
+    return refused(error, f"the command could not go on{where}", safe=STANDS, action=action)
+
+
+def internal(error: Exception) -> RedundictError:
+    """Return the error for a fault of redundict, of which a traceback was printed."""
+    what = f"this is a fault of redundict: {type(error).__name__}: {error}"
+    action = "report it, with the traceback above, to the authors of redundict"
+    return RedundictError(what, reason="internal", safe=STANDS, action=action)
+
+
 def extra_missing(command: str, module: str, install: str) -> RedundictError:
     """Return the error for a command that needs a module; `install` is the command to get it."""
     what = f"{command} needs the module {module}"
@@ -622,12 +760,12 @@ def generation_gone(path: str, generation: int) -> NotFoundError:
 
 # --- the sentences: importing
 
-NAME_THE_KIND: Final = "name what it is with --kind"
+MEND_OR_NAME: Final = "mend the file, or name what it is with --kind, or with another --kind"
 
 
 def not_importable(file: str, what: str) -> FormatError:
     """Return the error for a file that does not have the assumed kind."""
-    return FormatError(what, path=file, action=NAME_THE_KIND)
+    return FormatError(what, path=file, action=MEND_OR_NAME)
 
 
 def imported_as(path: str, stored: str, wanted: str) -> FormatError:

@@ -26,6 +26,11 @@ class Stored(Protocol):
     generation: int
     digest: str
 
+    @property
+    def length(self) -> int:
+        """The bytes of the payload that was last loaded or committed; 0 if they are not known."""
+        ...
+
     def acquire(self, timeout: float) -> None:
         """Take the lock if it is not held; wait at most `timeout` seconds."""
 
@@ -37,13 +42,16 @@ class Stored(Protocol):
         """Adopt the generation that was read; if the lock is held, heal its copies."""
         ...
 
-    def commit(self, payload: bytes, format: str, *, even_if_unchanged: bool = False) -> Outcome:
+    def commit(
+        self, payload: bytes, format: str, *, even_if_unchanged: bool = False, spare: int = 0
+    ) -> Outcome:
         """Write the next generation; return when it is durable in at least one copy.
 
         Args:
             payload: The encoded state.
             format: The name of its format.
             even_if_unchanged: Write the payload even if it was last loaded or committed.
+            spare: The number of a generation to overwrite only if there is no other.
 
         """
         ...
@@ -71,6 +79,10 @@ class Stored(Protocol):
         """Return True if the lock is held."""
         ...
 
+    def is_inherited(self) -> bool:
+        """Return True in a fork of the process that opened the store."""
+        ...
+
     def refuse_in_child(self) -> None:
         """Raise `TransactionError` in a fork of the process that opened the store."""
 
@@ -79,3 +91,6 @@ class Stored(Protocol):
 
     def release(self) -> None:
         """Release the lock; do nothing if it is not held."""
+
+    def abandon(self) -> None:
+        """Release the lock after a failed opening, and leave no lock file behind."""

@@ -15,7 +15,7 @@ import errno
 import functools
 import os
 import stat
-from io import FileIO
+from io import BufferedReader, FileIO
 from typing import Any, Final, NamedTuple
 
 from redundict import errors
@@ -84,7 +84,7 @@ class Disk:
             raise IsADirectoryError(errno.EISDIR, "a directory", path)
         raise OSError(errno.ENXIO, "not a regular file", path)
 
-    def stat(self, file: FileIO) -> Stat:
+    def stat(self, file: FileIO | BufferedReader) -> Stat:
         """Return facts from the inode of an open file."""
         found = os.fstat(file.fileno())
         return Stat(
@@ -106,6 +106,19 @@ class Disk:
         """
         file.seek(offset, os.SEEK_END if offset < 0 else os.SEEK_SET)
         return file.read(size) or b""
+
+    def next_data(self, file: FileIO | BufferedReader, offset: int) -> int:
+        """Return the position of the next data from `offset` on, past a hole (lseek, SEEK_DATA)."""
+        return self._seek(file, offset, "SEEK_DATA")
+
+    def next_hole(self, file: FileIO | BufferedReader, offset: int) -> int:
+        """Return the position of the next hole from `offset` on, or of the end (SEEK_HOLE)."""
+        return self._seek(file, offset, "SEEK_HOLE")
+
+    def _seek(self, file: FileIO | BufferedReader, offset: int, what: str) -> int:
+        if not hasattr(os, what):
+            raise OSError(errno.ENOTSUP, f"{what} is not known on this platform")
+        return os.lseek(file.fileno(), offset, getattr(os, what))
 
     def write(self, file: FileIO, data: bytes | memoryview, offset: int) -> int:
         """Write bytes. They are not durable yet.

@@ -1,4 +1,4 @@
-"""Whole files: read them, and overwrite them durably.
+"""Whole files: read them, and overwrite and rename them durably.
 
 The engine uses the file system only through this module and the lock. This module uses it only
 through `disk`, except for files that are not slots. It must not know slots, copies or trailers.
@@ -10,11 +10,13 @@ interrupt leaves no thread that still writes.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from io import FileIO
+from io import BufferedReader, FileIO
 from typing import Final, NamedTuple
 
 from redundict import errors
@@ -27,12 +29,27 @@ DAMAGE: Final = frozenset({errno.EIO, getattr(errno, "EUCLEAN", -1), getattr(err
 ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 #: The process has run out of descriptors or memory. That is no fault of a slot.
 EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+#: The file system cannot do it, or does not let this process: flush a folder, copy permission bits.
+#: PostgreSQL and borg go on, too, if a folder cannot be flushed.
+_UNSUPPORTED: Final = frozenset(
+    getattr(errno, name)
+    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EPERM", "EACCES", "EBADF", "EISDIR")
+    if hasattr(errno, name)
+)
 _LARGE: Final = 1 << 16  #: Bytes from which two writes cost less than joining two parts.
+_PIECE: Final = 1 << 20  #: Bytes of a file that are hashed at once.
+_HUGE: Final = 1 << 30  #: Bytes from which a file is tested for holes.
+_PACKED: Final = 1000  #: Nothing but zeros is packed so many times more tightly.
+
+_LATEST: Final = 1 << 37  #: Seconds since the epoch that every platform can convert.
 
 #: The errors of the system, by the path of the file.
 Failures = dict[str, OSError]
 
 disk = Disk()
+#: Folders that the file system cannot flush, each with the reason, until they are reported.
+unflushed: dict[str, str] = {}
+_reported: set[str] = set()
 
 
 class NotAFileError(OSError):
@@ -46,24 +63,29 @@ class Content(NamedTuple):
     stat: Stat
 
 
-def read(path: str, limit: int | None = None) -> Content:
+def read(path: str, limit: int | None = None, *, most: int | None = None) -> Content:
     """Return the content of a file, or its last bytes.
 
     Args:
         path: The path of the file.
         limit: The number of bytes to read from the end. None reads the whole file.
+        most: The size in bytes from which nothing is read. None reads a file of any size.
 
     Raises:
         NotAFileError: For a link, a directory or a device.
         OSError: If the system refuses.
 
     """
-    file = _open(path)
+    file = open_file(path)
     try:
-        data = _read_end(file, limit) if limit else _read(file, disk.stat(file).size, 0)
+        if limit:
+            data = _read_end(file, limit)
+        else:
+            size = disk.stat(file).size
+            data = _read(file, size, 0) if most is None or size < most else b""
         return Content(data, disk.stat(file))  # after the read, so a write meanwhile shows in it
     finally:
-        _close_quietly(file)
+        close_quietly(file)
 
 
 def ending(path: str, limit: int) -> bytes:
@@ -86,14 +108,105 @@ def read_plain(path: str) -> bytes | None:
     Links are followed.
 
     Raises:
-        OSError: If the system refuses.
+        OSError: If the system refuses, or if it is not a regular file with content. A FIFO, for
+            example, would block.
 
     """
     try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise NotAFileError(errno.ENXIO, "not a regular file", path)
         with open(path, "rb") as file:
+            _refuse_hollow(file, path)
             return file.read()
     except FileNotFoundError:
         return None
+
+
+def _refuse_hollow(file: FileIO | BufferedReader, path: str) -> None:
+    """Raise `OSError` for a huge file that is nearly all a hole, as truncate(1) makes it.
+
+    To read a terabyte of zeros would take an hour. The number of allocated blocks proves nothing:
+    some file systems do not count data that they have yet to place. So they are asked for holes.
+    """
+    size = disk.stat(file).size
+    if size < _HUGE:
+        return
+    offset = found = 0
+    try:
+        while offset < size and found <= size / _PACKED:
+            start = disk.next_data(file, offset)
+            offset = disk.next_hole(file, start)
+            found += offset - start
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        if error.errno != errno.ENXIO:  # only ENXIO says that there is no more data
+            return
+    if found <= size / _PACKED:
+        what = f"nearly all of it is a hole: {found} of its {size} bytes are data"
+        raise OSError(errno.EFBIG, what, path)
+
+
+def digest(path: str, uncovered: int) -> str:
+    """Return the SHA-256 of a file without its last bytes, as hex digits.
+
+    The file is read in pieces, so this takes the same memory for a file of any size.
+
+    Args:
+        path: The path of the file.
+        uncovered: The number of bytes at the end to leave out.
+
+    Raises:
+        OSError: If the system refuses, or nearly all of the file is a hole.
+
+    """
+    file, hasher, offset = open_file(path), hashlib.sha256(), 0
+    try:
+        _refuse_hollow(file, path)
+        end = disk.stat(file).size - uncovered
+        while piece := disk.read(file, max(min(_PIECE, end - offset), 0), offset):
+            hasher.update(piece)
+            offset += len(piece)
+    finally:
+        close_quietly(file)
+    return hasher.hexdigest()
+
+
+def forget(path: str) -> None:
+    """Make the next read of a file come from the medium, not from the page cache.
+
+    Raises:
+        OSError: If the system refuses, or the platform cannot do this.
+
+    """
+    file = open_file(path)
+    try:
+        disk.forget(file)
+    except AttributeError:
+        raise OSError(errno.ENOTSUP, "the page cache cannot be dropped on this platform") from None
+    finally:
+        close_quietly(file)
+
+
+def _read_end(file: FileIO, limit: int) -> bytes:
+    """Read the last `limit` bytes, or as many as there are."""
+    try:
+        return disk.read(file, limit, -limit)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the file is shorter
+            raise
+        return _read(file, limit, 0)
+
+
+def _read(file: FileIO, size: int, offset: int) -> bytes:
+    """Read `size` bytes, or as many as there are."""
+    data = disk.read(file, size, offset)
+    while 0 < len(data) < size:  # read(2) stops at 2 GiB, and at signals
+        more = disk.read(file, size - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
 
 
 @dataclass(slots=True)
@@ -142,7 +255,7 @@ class Overwriting:
         self._file, created = _open_or_create(self._name, 0o666 if wanted is None else wanted)
         before = disk.stat(self._file)
         if (created or wanted == self.mode) and wanted not in (None, before.mode):
-            disk.chmod(self._file, wanted)
+            self._set_mode(self._file, wanted)
         small = sum(map(len, self.parts)) < _LARGE
         size = 0
         for part in [b"".join(self.parts)] if small else self.parts:
@@ -152,6 +265,19 @@ class Overwriting:
             disk.truncate(self._file, size)
         self._flush_all = not self.durable or not before.size == size <= before.allocated
         self._flush_name = not self.durable or created or self.afresh
+
+    def _set_mode(self, file: FileIO, mode: int) -> None:
+        """Set the permission bits. They must be set only if the caller named them.
+
+        The system created the file with these bits or with fewer. So a copy of the bits of other
+        slots can fail without harm.
+        """
+        try:
+            disk.chmod(file, mode)
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            if self.mode is not None or error.errno not in _UNSUPPORTED:
+                raise
 
     def sync(self) -> None:
         """Make the file durable, and close it.
@@ -168,13 +294,13 @@ class Overwriting:
         if self.afresh:
             disk.rename(self._name, self.path)
         if self._flush_name:
-            disk.sync_directory(os.path.dirname(self.path))
+            _sync_directory(os.path.dirname(self.path))
 
     def close(self) -> None:
         """Close the file if it is still open. Its content is then unknown."""
         if self._file is not None:
             file, self._file = self._file, None
-            _close_quietly(file)
+            close_quietly(file)
 
 
 def overwrite_all(files: Sequence[Overwriting]) -> Failures:
@@ -201,7 +327,7 @@ def overwrite_all(files: Sequence[Overwriting]) -> Failures:
                     step()
                 except OSError as error:
                     errors.reraise_interrupt(error)
-                    failures[file.path] = error
+                    failures[file.path] = errors.detached(error)
     finally:
         for file in files:
             file.close()
@@ -228,24 +354,9 @@ def overwrite(
 
     """
     file = Overwriting(path, [content], mode_if_new=mode_if_new, afresh=afresh)
-    for error in overwrite_all([file]).values():
-        raise error
-
-
-def forget(path: str) -> None:
-    """Make the next read of a file come from the medium, not from the page cache.
-
-    Raises:
-        OSError: If the system refuses, or the platform cannot do this.
-
-    """
-    file = _open(path)
-    try:
-        disk.forget(file)
-    except AttributeError:
-        raise OSError(errno.ENOTSUP, "the page cache cannot be dropped on this platform") from None
-    finally:
-        _close_quietly(file)
+    failures = overwrite_all([file])
+    if failures:
+        raise failures.pop(path)
 
 
 def put_aside(path: str) -> str:
@@ -260,14 +371,27 @@ def put_aside(path: str) -> str:
         OSError: If the system refuses.
 
     """
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    moment = time.gmtime(min(max(time.time(), 0), _LATEST))
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", moment)
     aside, count = f"{path}.aside-{stamp}", 1
     while disk.exists(aside):
         count += 1
         aside = f"{path}.aside-{stamp}-{count}"
     disk.rename(path, aside)
-    disk.sync_directory(os.path.dirname(path))
+    _sync_directory(os.path.dirname(path))
     return aside
+
+
+def take_unflushed() -> dict[str, str]:
+    """Return the folders that the file system could not flush, each with the reason.
+
+    No folder is returned twice, so each is reported once.
+    """
+    found = {}
+    while unflushed:
+        folder, reason = unflushed.popitem()
+        found[folder] = reason
+    return found
 
 
 def exists(path: str) -> bool:
@@ -285,8 +409,18 @@ def names(directory: str) -> list[str]:
     return disk.names(directory)
 
 
-def _open(path: str, *, writing: bool = False) -> FileIO:
-    """Open an existing regular file; raise `NotAFileError` for anything else."""
+def open_file(path: str, *, writing: bool = False) -> FileIO:
+    """Open an existing regular file. The caller closes it.
+
+    Args:
+        path: The path of the file.
+        writing: Open it for reading and writing.
+
+    Raises:
+        NotAFileError: For a link, a directory or a device.
+        OSError: If the system refuses.
+
+    """
     try:
         return disk.open_write(path) if writing else disk.open_read(path)
     except IsADirectoryError:
@@ -299,33 +433,33 @@ def _open(path: str, *, writing: bool = False) -> FileIO:
         raise
 
 
+def close_quietly(file: FileIO) -> None:
+    """Close a file without an error. It was only read, or its content is unknown anyway."""
+    try:
+        disk.close(file)
+    except OSError as error:
+        errors.reraise_interrupt(error)
+
+
+def _sync_directory(path: str) -> None:
+    """Make the names in a folder durable, if its file system can."""
+    try:
+        disk.sync_directory(path)
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        if error.errno not in _UNSUPPORTED:
+            raise
+        if path not in _reported:
+            _reported.add(path)
+            unflushed[path] = errors.why(error)
+
+
 def _open_or_create(path: str, mode: int) -> tuple[FileIO, bool]:
     """Open a regular file for writing. Return it, and True if it was created."""
     try:
-        return _open(path, writing=True), False
+        return open_file(path, writing=True), False
     except FileNotFoundError:
         return disk.create(path, mode), True
-
-
-def _read_end(file: FileIO, limit: int) -> bytes:
-    """Read the last `limit` bytes, or as many as there are."""
-    try:
-        return disk.read(file, limit, -limit)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # the file is shorter
-            raise
-        return _read(file, limit, 0)
-
-
-def _read(file: FileIO, size: int, offset: int) -> bytes:
-    """Read `size` bytes, or as many as there are."""
-    data = disk.read(file, size, offset)
-    while 0 < len(data) < size:  # read(2) stops at 2 GiB, and at signals
-        more = disk.read(file, size - len(data), offset + len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _write(file: FileIO, data: bytes, offset: int) -> int:
@@ -337,11 +471,3 @@ def _write(file: FileIO, data: bytes, offset: int) -> int:
             raise OSError(errno.EIO, "the write made no progress")
         view, offset = view[written:], offset + written
     return offset
-
-
-def _close_quietly(file: FileIO) -> None:
-    """Close a file without an error. It was only read, or its content is unknown anyway."""
-    try:
-        disk.close(file)
-    except OSError as error:
-        errors.reraise_interrupt(error)

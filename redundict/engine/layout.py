@@ -194,7 +194,7 @@ def command_line(*words: str) -> str:
     Spaces, quotes and control characters in a word are quoted for the shell.
 
     >>> print(command_line("check", "plain", "two words", "a\nb"))
-    check plain 'two words' $'a\012b'
+    check plain 'two words' "$(printf %b 'a\0012b')"
     """
     return " ".join(map(_for_cmd if os.name == "nt" else _for_sh, words))
 
@@ -202,13 +202,16 @@ def command_line(*words: str) -> str:
 def _for_sh(word: str) -> str:
     """Quote a word for a POSIX shell. Write unprintable bytes as octal numbers.
 
-    bash, zsh and POSIX 2024 know ``$'...'``.
+    Every shell has printf, but a shell drops the line feeds at the end of its output. Only for such
+    a word, ``$'...'`` is written, which dash does not know.
     """
     if word.isprintable():
         return shlex.quote(word)
     plain = string.ascii_letters + string.digits + "/._-= "
-    escaped = (chr(b) if chr(b) in plain else f"\\{b:03o}" for b in os.fsencode(word))
-    return f"$'{''.join(escaped)}'"
+    zero = "" if word.endswith("\n") else "0"
+    escaped = (chr(b) if chr(b) in plain else f"\\{zero}{b:03o}" for b in os.fsencode(word))
+    quoted = f"'{''.join(escaped)}'"
+    return f'"$(printf %b {quoted})"' if zero else f"${quoted}"
 
 
 def _for_cmd(word: str) -> str:

@@ -1,30 +1,42 @@
 """The writer's lock: one process at a time may write to a store.
 
 The lock is a lock of the operating system on the file `NAME.lock` (flock on POSIX, LockFileEx on
-Windows). The system releases it when its process dies. The file stays. The holder writes a note
-into the file: its process, host and time, which `LockedError` shows. On release, the note names the
-newest generation if all its files are known to be durable.
+Windows). The system releases it when its process dies. The file stays, unless the opening that
+created it fails. The holder writes a note into the file: its process, host and time, which
+`LockedError` shows. On release, the note names the newest generation if all its files are known to
+be durable.
 
 Only this module knows filelock. It imports filelock when the first lock is taken, because readers
 never need it. This module must not know slots.
 
-Invariant: in a child of fork, the lock is never released. It belongs to the parent.
+Invariants: in a child of fork, the lock is never released. It belongs to the parent. No thread
+waits for a lock that it holds itself.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import functools
 import os
+import threading
 import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+import weakref
+from collections.abc import Callable
+from typing import Any, Final
 
 from redundict import errors
 
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from . import clock, trailer
 
 _PATIENCE: Final = (0.0, 0.01, 0.05)  #: Seconds before each look for the holder's note.
+_POLL: Final = 0.01  #: Seconds between two tries to take the lock.
+_REPLACED: Final = 100  #: How often in a row the lock file may be another one than a moment ago.
+#: flock is not implemented, or not enabled: NFS without lockd, Lustre without ``-o flock``.
+_NO_LOCKS: Final = frozenset(
+    getattr(errno, name)
+    for name in ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL")
+    if hasattr(errno, name)
+)
 _LIMIT: Final = 4096  #: Bytes of a note that are read at most.
 _HOLDER: Final = ("pid", "host", "since")
 _SETTLED: Final = "settled"
@@ -35,7 +47,7 @@ def encode_note(**fields: object) -> bytes:
 
     The first byte carries no information, because Windows locks it against reading.
     """
-    return b"\n" + "".join(f"{name}={value}\n" for name, value in fields.items()).encode()
+    return b"\n" + "".join([f"{name}={value}\n" for name, value in fields.items()]).encode()
 
 
 def parse_note(text: bytes) -> dict[str, str]:
@@ -46,7 +58,7 @@ def parse_note(text: bytes) -> dict[str, str]:
     >>> parse_note(b"who knows")
     {}
     """
-    lines = (line.partition("=") for line in text.decode("utf-8", "replace").splitlines())
+    lines = [line.partition("=") for line in text.decode("utf-8", "replace").splitlines()]
     return {name: value for name, _, value in lines if name in (*_HOLDER, _SETTLED) and value}
 
 
@@ -63,21 +75,27 @@ class WriterLock:
         self._path = path
         self._store = store
         self._mode = mode
-        self._lock: BaseFileLock | None = None
+        self._lock: Any = None  # filelock's; made once
+        self._made_in = 0  # the process that made it: a child of fork needs one of its own
         self._fd: int | None = None
-        self._pid = 0
+        self._pid = 0  # the process that takes or holds the lock; 0 if none does
+        self._thread: Callable[[], object] = lambda: None  # the thread that took it
+        self._file: tuple[int, int] | None = None  # the identity of the file that was locked
         self._is_the_parents = False
+        self._has_created = False
         self.settled = ""
 
     @property
     def held(self) -> bool:
         """True if this object holds the lock, or held it when the process forked."""
-        return self._lock is not None
+        if self._lock is None or self._pid == 0:
+            return False
+        return self._lock.is_locked or self._pid != os.getpid()
 
     @property
     def inherited(self) -> bool:
         """True if the lock belongs to the parent of this process, as after a fork."""
-        return self._is_the_parents or (self._lock is not None and self._pid != os.getpid())
+        return self._is_the_parents or self._pid not in (0, os.getpid())
 
     def leave_to_parent(self) -> None:
         """Note in a child of fork that the lock belongs to the parent, held or not."""
@@ -97,53 +115,203 @@ class WriterLock:
         """
         if timeout < 0:
             raise ValueError(f"timeout must not be negative, as {timeout} is")
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - a reader never pays for it
-
-        # thread_local=False: a store that one thread opened may be closed by another.
-        # fallback_to_soft=False: filelock's soft lock would outlive a holder that dies.
-        lock = FileLock(
-            self._path,
-            thread_local=False,
-            preserve_lock_file=True,
-            fallback_to_soft=False,
-            on_acquired=self._take_note,
-            mode=-1 if self._mode is None else self._mode | 0o600,  # -1: the umask's
-        )
+        lock = self._file_lock()
+        self._pid = os.getpid()  # first: an interrupt must not lose a lock that was taken
         try:
-            # filelock would create a missing folder, but its disk may just not be mounted.
-            os.stat(os.path.dirname(self._path))
-            lock.acquire(timeout=timeout, poll_interval=0.01)
-        except Timeout:
-            raise errors.locked(self._store, _read_note(self._path)) from None
+            self._wait_for(lock, timeout)
         except OSError as error:
             errors.reraise_interrupt(error)
+            if isinstance(error, errors.RedundictError):
+                raise
+            if error.errno in _NO_LOCKS and error.filename is None:  # flock refused, not open
+                raise errors.no_locks(error, self._path, self._store) from error
             raise errors.lock_refused(error, self._path, self._store) from error
-        self._lock = lock
+        finally:
+            if not lock.is_locked:
+                self._pid = 0
+        # Not its number, which a later thread may get again.
+        self._thread = weakref.ref(threading.current_thread())
+        if self._file:
+            _holders[self._file] = self
 
-    def release(self, settled: str = "") -> None:
+    def release(self, settled: str = "", *, abandoned: bool = False) -> None:
         """Release the lock; do nothing if it is not held, or in a child of fork.
 
         Args:
             settled: Names the newest generation and its files, if all of them are durable. The next
                 holder then need not flush them again. '' says that nothing is known.
+            abandoned: The opening failed. Remove the lock file if this object created it, or else
+                put back the note that the last holder left.
+
+        Raises:
+            StorageError: If the system refuses. Call it again.
 
         """
-        if self._lock is None or self.inherited:
+        if self._lock is None or self._pid == 0 or self.inherited:
             return  # a child of fork shares the descriptor: this would free the parent's lock
-        if settled and self._fd is not None:
-            with contextlib.suppress(OSError):
-                _write_note(self._fd, settled=settled)
-        self._lock.release()
-        self._lock = self._fd = None
+        settled = self.settled if abandoned else settled
+        # Forget the descriptor first: after an interrupt, it may be closed and name another file.
+        fd, self._fd = self._fd, None
+        try:
+            if abandoned and self._has_created:
+                _remove(self._path, fd)  # while it is held, so that nobody else can hold it
+            elif fd is not None and settled:
+                _write_note(fd, settled=settled)
+        finally:
+            try:
+                self._lock.release()
+            except OSError as error:
+                errors.reraise_interrupt(error)
+                if self._lock.is_locked:
+                    raise errors.lock_kept(error, self._path, self._store) from error
+            self._pid = 0
 
-    def _take_note(self, fd: int) -> None:
+    def _file_lock(self) -> Any:
+        """Return filelock's object. It is not held."""
+        if self._lock is not None and self._made_in == os.getpid():
+            return self._lock
+        # thread_local=False: a store that one thread opened may be closed by another.
+        # fallback_to_soft=False: filelock's soft lock would outlive a holder that dies.
+        # It refers to this object weakly. In a cycle, only the collector would release it.
+        self._made_in = os.getpid()
+        self._lock = _file_lock_class()(
+            self._path,
+            thread_local=False,
+            preserve_lock_file=True,
+            fallback_to_soft=False,
+            close_error_policy="raise",  # it may be the exception of a signal handler
+            on_acquired=functools.partial(_take_note, weakref.ref(self)),
+            mode=-1 if self._mode is None else self._mode | 0o600,  # -1: the umask's
+        )
+        self._lock.holder = weakref.ref(self)
+        return self._lock
+
+    def _wait_for(self, lock: Any, timeout: float) -> None:
+        # filelock would create a missing folder, but its disk may just not be mounted.
+        os.stat(os.path.dirname(self._path))
+        wait = None
+        while not self._try(lock):
+            # Not filelock's own wait, which does not end if the clock stands still.
+            wait = wait or clock.Wait()
+            left = timeout - wait.elapsed
+            if left <= 0 or self._would_wait_for_itself():
+                note = _read_note(self._path)
+                is_here = (note.get("pid"), note.get("host")) == (f"{os.getpid()}", _host())
+                raise errors.locked(self._store, note, is_here=is_here)
+            wait.pause(min(_POLL, left))
+
+    def is_held_by_this_thread(self) -> bool:
+        """Return True if this thread took this lock, and it is still held."""
+        is_here = self._pid == os.getpid() and self._thread() is threading.current_thread()
+        return is_here and self.held
+
+    def _would_wait_for_itself(self) -> bool:
+        """Return True if this thread holds the lock file through another object."""
+        file = _identity(self._path)
+        holder = _holders.get(file) if file else None
+        return holder is not None and holder.is_held_by_this_thread()
+
+    def _try(self, lock: Any) -> bool:
+        """Try to take the lock. Return True if it is held now.
+
+        A failed opening of another process may remove the file that was just opened or locked. Such
+        a file protects nothing, so the file that has the name now is tried.
+        """
+        for _ in range(_REPLACED):
+            before = _identity(self._path)
+            self._has_created = before is None
+            try:
+                lock.acquire(timeout=0)
+            except TimeoutError as error:
+                errors.reraise_interrupt(error)
+                if error.errno is not None:  # of the file system, and not filelock's own
+                    raise
+                if before is not None and before == _identity(self._path):
+                    return False
+                continue
+            except OSError as error:
+                errors.reraise_interrupt(error)
+                # ENOLCK may pass, so another process may hold the file. Then it has a note.
+                if before is None and error.errno in _NO_LOCKS and _is_empty(self._path):
+                    _remove(self._path, None)
+                raise
+            if self._file == _identity(self._path):
+                return True
+            lock.release()
+        raise OSError(errno.ESTALE, "it is replaced again and again", self._path)
+
+    def take_note(self, fd: int) -> None:
         """Read the note of the last holder, and replace it by a note of this process."""
-        self._fd, self._pid, self.settled = fd, os.getpid(), ""
+        self._fd, self.settled = fd, ""
+        self._file = _identity(fd)
         os.lseek(fd, 0, os.SEEK_SET)
-        self.settled = parse_note(os.read(fd, _LIMIT)).get(_SETTLED, "")
-        since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with contextlib.suppress(OSError):  # the note is optional, even on a full disk
-            _write_note(fd, pid=os.getpid(), host=_host(), since=since)
+        left = os.read(fd, _LIMIT)
+        self._has_created = self._has_created and not left  # otherwise another process was faster
+        self.settled = parse_note(left).get(_SETTLED, "")
+        _write_note(fd, pid=os.getpid(), host=_host(), since=trailer.stamp())
+
+
+#: The last object of this process that locked a file, by the identity of the file.
+_holders: weakref.WeakValueDictionary[tuple[int, int], WriterLock] = weakref.WeakValueDictionary()
+
+
+def _take_note(holder: weakref.ref[WriterLock], fd: int) -> None:
+    if lock := holder():
+        lock.take_note(fd)
+
+
+@functools.cache
+def _file_lock_class() -> Any:
+    """Return the class of filelock's objects. filelock is imported here, and nowhere else."""
+    from filelock import FileLock  # noqa: PLC0415 - a reader never pays for it
+
+    class ProcessLock(FileLock):
+        """A lock that only its `WriterLock` releases.
+
+        filelock forces the release of all locks in an exit handler. Exit handlers that run later
+        may still use the store.
+        """
+
+        holder: Callable[[], WriterLock | None] = lambda: None
+
+        def release(self, force: bool = False) -> None:
+            holder = self.holder()
+            if not (force and holder and holder.held):
+                super().release(force)
+
+    return ProcessLock
+
+
+def _identity(file: str | int) -> tuple[int, int] | None:
+    """Return the device and inode of a file; None if there is no such file."""
+    try:
+        found = os.lstat(file) if isinstance(file, str) else os.fstat(file)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return os.stat(path).st_size == 0
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        return False
+
+
+def _remove(path: str, fd: int | None) -> None:
+    """Remove a lock file; leave it if the system refuses, as Windows does while it is open.
+
+    Args:
+        path: The path of the file.
+        fd: The descriptor of the file to remove. If another file has the path, it stays.
+
+    """
+    try:
+        if fd is None or _identity(fd) == _identity(path):
+            os.unlink(path)
+    except OSError as error:
+        errors.reraise_interrupt(error)
 
 
 def _host() -> str:
@@ -155,10 +323,14 @@ def _host() -> str:
 
 
 def _write_note(fd: int, **fields: object) -> None:
+    """Write a note, unless the system refuses: it is optional, for example on a full disk."""
     note = encode_note(**fields)
-    os.lseek(fd, 0, os.SEEK_SET)
-    os.write(fd, note)
-    os.ftruncate(fd, len(note))
+    try:
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.write(fd, note)
+        os.ftruncate(fd, len(note))
+    except OSError as error:
+        errors.reraise_interrupt(error)
 
 
 def _read_note(path: str) -> dict[str, str]:
@@ -172,7 +344,8 @@ def _read_note(path: str) -> dict[str, str]:
             with open(path, "rb", buffering=0) as file:
                 file.seek(1)
                 note = parse_note(file.read(_LIMIT))
-        except OSError:
+        except OSError as error:
+            errors.reraise_interrupt(error)
             continue
         if note.keys() >= set(_HOLDER):
             return note

@@ -114,9 +114,11 @@ def unfinished(slot: Slot) -> Slot:
     )
 
 
-def written(slot: Slot, sealed: Trailer) -> Slot:
+def written(slot: Slot, sealed: Trailer, mode_if_new: int | None) -> Slot:
     """Return a slot as valid and durable, after it was written whole and flushed."""
-    return replace(slot, state=SlotState.VALID, trailer=sealed, fault=None, reason="", durable=True)
+    mode = mode_if_new if slot.mode is None else slot.mode
+    slot = replace(slot, state=SlotState.VALID, trailer=sealed, mode=mode)
+    return replace(slot, fault=None, reason="", durable=True)
 
 
 def by_claim(slots: Iterable[Slot]) -> list[Slot]:
@@ -163,6 +165,7 @@ def choose_victim(
     survivor: Slot | None,
     keep: int,
     give_up: Callable[[dict[int, Trailer]], int | None] | None = None,
+    spare: int = 0,
 ) -> int:
     """Choose the index to overwrite: one without a generation, or else that of an old one (law 1).
 
@@ -175,6 +178,7 @@ def choose_victim(
         keep: The number of indexes.
         give_up: Takes the newest trailer of each index, and returns the number of the generation to
             overwrite. By default, the oldest is overwritten.
+        spare: The number of a generation that is overwritten only if there is no other.
 
     Returns:
         The index. The slots of all copies at this index are the victims.
@@ -198,7 +202,8 @@ def choose_victim(
     for index in range(keep):
         number = newest[index].generation if index in newest else 0
         turn = 0 if not number else 1 if number == given_up else 2
-        costs.append((index in with_survivor, index in unwritable - writable, turn, number, index))
+        is_bad_choice = index in with_survivor, index in unwritable - writable
+        costs.append((*is_bad_choice, bool(spare) and number == spare, turn, number, index))
     if survivor and survivor.index < keep:
         del costs[survivor.index]
     return min(costs)[-1]

@@ -13,14 +13,14 @@ from its first byte to its last flush. No code of the user runs in this module.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from redundict import errors
 
-from . import newest, slots, trailer
+from . import files, newest, slots, trailer
 from .files import Failures
 from .history import THINNED, give_up
 from .layout import Layout
@@ -43,6 +43,11 @@ class Outcome(NamedTuple):
 
     generation: int
     failures: Failures
+
+    @property
+    def is_silent(self) -> bool:
+        """True if there is nothing to report."""
+        return not self.failures and not files.unflushed
 
 
 class _Content(NamedTuple):
@@ -168,6 +173,7 @@ class Store:
         *,
         even_if_unchanged: bool = False,
         begins_history: bool = False,
+        spare: int = 0,
     ) -> Outcome:
         """Write the next generation to every copy; return when it is durable in at least one.
 
@@ -179,6 +185,7 @@ class Store:
             format: The name of its format.
             even_if_unchanged: Write the payload even if it was last loaded or committed.
             begins_history: Name no parent, so that no earlier generation is reported as missing.
+            spare: The number of a generation to overwrite only if there is no other.
 
         Returns:
             The durable generation, and the errors of the copies that could not be written.
@@ -203,7 +210,7 @@ class Store:
             unhealed = heal(self._ledger).failures  # law 7: only from bytes that verified
         if not is_new and survivor and survivor.generation == self.generation:
             return Outcome(self.generation, unhealed)
-        victims = self._choose_victims(survivor)  # law 1
+        victims = self._choose_victims(survivor, spare)  # law 1
         origin = None if begins_history else survivor
         sealed, ending = self._seal(payload, payload_hash, format, origin)  # laws 4, 12
         self._ledger.known.add(sealed.digest)  # it is ours, before it is on disk
@@ -224,7 +231,7 @@ class Store:
         self.generation, self.digest = sealed.generation, sealed.digest
         return Outcome(self.generation, failures)
 
-    def _choose_victims(self, survivor: Slot | None) -> list[Slot]:
+    def _choose_victims(self, survivor: Slot | None, spare: int) -> list[Slot]:
         """Return the slots to overwrite, one in each copy: bad slots, or an old generation."""
         keep = self.layout.keep
         if keep > trailer.MIN_KEEP:  # with two, there is no choice
@@ -232,16 +239,15 @@ class Store:
                 if slot.state is SlotState.CLAIMED:
                     self._ledger.verify(slot)
         is_thinned = survivor is not None and self.layout.history == THINNED
-        index = slots.choose_victim(
-            self._ledger.slots.values(), survivor, keep, self._give_up if is_thinned else None
-        )
+        give_up = functools.partial(self._give_up, spare) if is_thinned else None
+        index = slots.choose_victim(self._ledger.slots.values(), survivor, keep, give_up, spare)
         return self._ledger.at(index)
 
-    def _give_up(self, kept: dict[int, Trailer]) -> int | None:
+    def _give_up(self, spare: int, kept: dict[int, Trailer]) -> int | None:
         """Return the generation to overwrite so that the others are spread out over time."""
-        now = datetime.now(UTC)
+        now = trailer.now()
         ages = {t.generation: (now - t.written).total_seconds() for t in kept.values()}
-        return give_up(ages, {max(ages), self._at_opening})
+        return give_up(ages, {max(ages), self._at_opening, spare})
 
     def _seal(
         self, payload: bytes, payload_hash: hashlib._Hash, format: str, origin: Slot | None
@@ -274,6 +280,11 @@ class Store:
             return False
         return last.digest == hashlib.sha256(payload).digest()
 
+    @property
+    def length(self) -> int:
+        """The bytes of the payload that was last loaded or committed; 0 if they are not known."""
+        return self._committed.length if self._committed else 0
+
     def is_complete(self) -> bool:
         """Return True if every copy of the newest generation is known to be durable."""
         return self._ledger.is_complete(self._ledger.survivor())
@@ -301,6 +312,10 @@ class Store:
         """Return True if the lock is held."""
         return self.lock.held
 
+    def is_inherited(self) -> bool:
+        """Return True in a fork of the process that opened the store."""
+        return self.lock.inherited
+
     def refuse_in_child(self) -> None:
         """Raise `TransactionError` in a fork of the process that opened the store."""
         if self.lock.inherited:
@@ -327,6 +342,10 @@ class Store:
                     settled = self._ledger.note()
         finally:
             self.lock.release(settled)
+
+    def abandon(self) -> None:
+        """Release the lock after a failed opening, and remove the lock file if it is new."""
+        self.lock.release(abandoned=True)
 
     def begin_as_child(self) -> None:
         """Leave the lock to the parent process, in a child of fork."""

@@ -10,7 +10,6 @@ Invariants: nothing here writes or takes a lock. A slot is "valid" only after `v
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import chain, repeat
@@ -19,7 +18,7 @@ from typing import Final, TypeVar
 from redundict import errors
 from redundict.errors import Fault
 
-from . import files, slots, trailer
+from . import clock, files, slots, trailer
 from .disk import Stat
 from .layout import Copies, Layout
 from .slots import Slot, SlotState
@@ -29,6 +28,7 @@ _FRESH: Final = 1.0  #: Seconds since a change for which a bad slot may be a wri
 _STARVED: Final = 10.0  #: Seconds after which a reader gives up if it saw no sound slot.
 
 _LARGE: Final = 8_000_000  #: Bytes of payload from which slots are verified in parallel.
+_HUGE: Final = 1 << 26  #: Bytes of a slot from which it is hashed before it is read into memory.
 
 Seen = TypeVar("Seen")
 
@@ -81,6 +81,9 @@ def is_as_known(slot: Slot) -> bool:
 def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
     """Read a slot whole and verify its digest.
 
+    The size of a file proves nothing. So a huge slot is first hashed in pieces, and takes memory
+    only if its digest agrees.
+
     Args:
         slot: The slot to read.
 
@@ -93,17 +96,26 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
 
     """
     try:
-        content = files.read(slot.path)
+        content = files.read(slot.path, most=_HUGE)
+        if content.stat.size >= _HUGE:
+            content = _read_huge(slot.path)
+        verified = trailer.verify(content.data)
     except OSError as error:
         errors.reraise_interrupt(error)
         return _unreadable(slot, error), None
-    try:
-        verified = trailer.verify(content.data)
     except trailer.TrailerError as error:
         return replace(_invalid(slot, content.stat, error), claimed=slot.generation), None
     except trailer.NewerVersion:
         raise errors.newer_version(slot.path) from None
     return _sound(slot, content.stat, SlotState.VALID, verified.trailer), verified
+
+
+def _read_huge(path: str) -> files.Content:
+    """Hash a huge slot in pieces; read it into memory if its digest agrees."""
+    ending = files.ending(path, trailer.DIGEST_BYTES)
+    if f"{files.digest(path, trailer.DIGEST_BYTES)}\n".encode() != ending:
+        raise trailer.TrailerError(trailer.MISMATCH, Fault.DIGEST)
+    return files.read(path)
 
 
 def content_of(slot: Slot) -> bytes:
@@ -291,17 +303,17 @@ def patiently(
         The result of the last attempt.
 
     """
-    started = time.monotonic()
+    wait = clock.Wait()
     for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
         seen = attempt()
         if is_whole(seen):
             break
         found = slots_of(seen)
         limit = _FRESH if any(slot.sound for slot in found) else _STARVED
-        fresh = any(abs(time.time() - slot.modified) < _FRESH for slot in found)
-        if not fresh or time.monotonic() - started > limit:
+        fresh = any(clock.distance(slot.modified) < _FRESH for slot in found)
+        if not fresh or wait.elapsed > limit:
             break
-        time.sleep(pause)
+        wait.pause(pause)
     return seen
 
 
@@ -316,24 +328,21 @@ def _own(layout: Layout, indexes: Iterable[int]) -> dict[str, tuple[int, int]]:
 
 def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]]:
     """Return path, copy and index of each other file in the folders that is named like a slot."""
-    found, refused = [], None
+    found, listed, refused = [], 0, None
     prefix = f"{layout.name}."  # test it first: a folder may hold thousands of other stores
-    folders = sorted(set(layout.folders))
-    for folder in folders:
+    for folder in sorted(set(layout.folders)):
         try:
             names = files.names(folder)
-        except PermissionError as error:
-            errors.reraise_interrupt(error)
-            refused = error
-            folders = [other for other in folders if other != folder]
-            continue
         except OSError as error:
             errors.reraise_interrupt(error)
-            continue  # the look at each slot reports the fault
+            if error.errno not in files.ABSENT:
+                refused = error
+            continue
+        listed += 1
         within = os.path.join(folder, "")
         others = [n for n in names if n.startswith(prefix) and within + n not in known]
         found += [(within + n, *place) for n in others if (place := layout.parse(n))]
-    if refused and not folders:
+    if refused and not listed:  # a newer generation may be overlooked (law 8)
         raise errors.unlisted(refused, layout.path, "slot") from refused
     return sorted(found)
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from redundict import errors
 from redundict.errors import Fault
 
 from .history import RECENT
@@ -37,6 +39,9 @@ WASTE: Final = 8  #: A large slot is at most 1/8 larger than its content needs.
 MAX_COPIES: Final = 26  #: The name of a copy is a letter.
 MIN_KEEP: Final = 2  #: Generations: the survivor and the victim.
 MAX_KEEP: Final = 1000
+# Times between these two can be shown in every time zone.
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(8999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 NO_PARENT: Final = "0" * 16  #: The parent of the first generation.
 _PARENT_DIGITS: Final = len(NO_PARENT)
 
@@ -45,13 +50,12 @@ OPTIONAL: Final = ("history",)  #: Not written if it is `RECENT`.
 _CLAIMS: Final = f"{MAGIC} {VERSION} " + " ".join(f"{name}=%s" for name in FIELDS[:-1])
 _DEFAULTS: Final = {"history": RECENT}
 _KNOWN: Final = frozenset(FIELDS + OPTIONAL)
+MISMATCH: Final = "its content does not match its digest"
 _NO_TRAILER: Final = "no trailer at its end: cut short, or something follows it"
 _FORMAT_NAME: Final = re.compile(r"[A-Za-z0-9._+-]{1,64}")
 MAX_GENERATION: Final = 10**18 - 1
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _HEX: Final = re.compile(r"[0-9a-f]+")
-# Times within these years can be shown in every time zone.
-_FIRST_YEAR, _LAST_YEAR = 1970, 8999
 _TIME: Final = re.compile(
     r"(19[7-9]|[2-8][0-9]{2})[0-9]-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII
 )
@@ -150,7 +154,7 @@ def seal(
         copies: The number of copies of the store.
         keep: The number of generations that each copy keeps.
         history: The rule by which generations are kept.
-        written: The time of the commit; by default, now.
+        written: The time of the commit; by default, `now`.
         payload_hash: A SHA-256 object that has hashed the payload already. It is not changed.
 
     Returns:
@@ -160,7 +164,7 @@ def seal(
         TrailerError: If a trailer cannot hold a value.
 
     """
-    written = written.astimezone(UTC) if written else datetime.now(UTC)
+    written = written.astimezone(UTC) if written else now()
     claims = (generation, len(payload), format, written, parent, copies, keep)
     _refuse_unfit(Trailer(*claims, "", {}, history))
     named = _CLAIMS % (generation, len(payload), format, _to_text(written), parent, copies, keep)
@@ -237,7 +241,7 @@ def _refuse_unfit(trailer: Trailer) -> None:
         raise TrailerError(f"the trailer claims {trailer.format!r} and {trailer.history!r}")
     if len(trailer.parent) != _PARENT_DIGITS or not _HEX.fullmatch(trailer.parent):
         raise TrailerError(f"the trailer's parent is {trailer.parent!r}")
-    if not _FIRST_YEAR <= trailer.written.year <= _LAST_YEAR:
+    if not EARLIEST <= trailer.written <= LATEST:
         raise TrailerError(f"the trailer's written is {trailer.written}")
 
 
@@ -265,7 +269,7 @@ def verify(slot: bytes) -> Verified:
     payload_digest = hasher.digest()
     hasher.update(view[length:-DIGEST_BYTES])
     if hasher.hexdigest() != digest:
-        raise TrailerError("its content does not match its digest", Fault.DIGEST)
+        raise TrailerError(MISMATCH, Fault.DIGEST)
     if newer:
         raise NewerVersion
     start = slot.rfind(b"\n", 0, -1) + 1
@@ -330,3 +334,18 @@ def _time(fields: Mapping[str, str]) -> datetime:
     except ValueError:
         raise TrailerError(f"the trailer's written is {value!r}") from None
     return written
+
+
+def now() -> datetime:
+    """Return the present time in UTC, or the nearest time that a trailer can hold."""
+    try:
+        return min(max(datetime.now(UTC), EARLIEST), LATEST)
+    except (ValueError, OverflowError, OSError) as error:  # a year that `datetime` does not know
+        errors.reraise_interrupt(error)
+        return LATEST if time.time() > 0 else EARLIEST
+
+
+def stamp() -> str:
+    """Return the present time, such as ``2026-01-02T03:04:05Z``."""
+    # Not `strftime`, which imports a module at its first call.
+    return now().isoformat(timespec="seconds").replace("+00:00", "Z")

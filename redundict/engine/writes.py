@@ -64,11 +64,11 @@ def write(
     """
     failures: Failures = {}
     writing = []
+    mode_if_new = survivor.mode if survivor else None
     for slot in victims:
         if refusal := _refusal(ledger, slot, survivor):
             failures[slot.path] = refusal
             continue
-        mode_if_new = survivor.mode if survivor else None
         writing.append(
             files.Overwriting(slot.path, parts, ledger.mode, mode_if_new, slot.durable, afresh)
         )
@@ -76,7 +76,7 @@ def write(
     failures |= files.overwrite_all(writing)
     for slot in victims:
         if slot.path not in failures:
-            ledger.put(slots.written(slot, sealed))
+            ledger.put(slots.written(slot, sealed, mode_if_new))
     return failures
 
 
@@ -126,7 +126,7 @@ def _rewrite(ledger: Ledger, slot: Slot) -> Failures:
         )
     except OSError as error:
         errors.reraise_interrupt(error)
-        return {slot.path: error}
+        return {slot.path: errors.detached(error)}
     else:
         ledger.put(replace(slot, durable=True))
     return {}
@@ -160,7 +160,7 @@ def heal(ledger: Ledger, *, older: bool = False) -> Healed:
             continue
         except OSError as error:
             errors.reraise_interrupt(error)
-            healed.failures[bad.path] = error
+            healed.failures[bad.path] = errors.detached(error)
             continue
         sealed = trailer.verify(content).trailer
         afresh = not ledger.is_durable_anywhere()
