@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 
+from redundict import errors
+
 from .refusals import ROOT, OnSubclass, State, convert, described, shown, undecodable, unstorable
-from .subclasses import plain_value
+from .subclasses import Told, plain_value
 
 
 class CsvFormat:
@@ -29,19 +31,25 @@ class CsvFormat:
 
     def encode(self, state: State) -> bytes:
         """Return the payload; see `Format.encode`."""
-        rows = [(self._text(k, k), self._text(k, v)) for k, v in dict(state).items()]
+        told: Told = []
+        rows = [(self._text(k, k, told), self._text(k, v, told)) for k, v in dict(state).items()]
         if self._on_subclass and len(dict(rows)) != len(rows):
             raise unstorable(ROOT, "two of its keys would come back as one", self.name)
         text = io.StringIO(newline="")
         # Not "\n": Python before 3.13 quotes a "\r" only if the line terminator has one.
         csv.writer(text, lineterminator="\r\n").writerows(rows)
-        return text.getvalue().encode()
+        payload = text.getvalue().encode()
+        if self._on_subclass:
+            for item, value in told:
+                self._on_subclass(item, value)
+        return payload
 
     def decode(self, payload: bytes) -> State:
         """Return the state; see `Format.decode`."""
         try:
             rows = list(csv.reader(io.StringIO(payload.decode(), newline=""), strict=True))
         except (csv.Error, UnicodeDecodeError) as error:
+            errors.reraise_interrupt(error)
             raise undecodable(self.name, error) from error
         if any(len(row) != 2 for row in rows):
             raise undecodable(self.name, "a row has not exactly two fields")
@@ -50,11 +58,11 @@ class CsvFormat:
             raise undecodable(self.name, "a key stands there twice")
         return state
 
-    def _text(self, key: object, value: object) -> str:
+    def _text(self, key: object, value: object, told: Told) -> str:
         """Return a key, or the value under it, as a plain str; raise if it would change."""
         text = value
         if type(text) is not str and self._on_subclass:
-            text = plain_value(text)
+            text = plain_value(text, (str,))
         if type(text) is not str:
             why = f"{described(value)} would come back as a str"
             raise unstorable(_item(key), why, self.name, convert("str"))
@@ -64,9 +72,10 @@ class CsvFormat:
         try:
             text.encode()
         except UnicodeEncodeError as error:
+            errors.reraise_interrupt(error)
             raise unstorable(_item(key), f"{described(value)}: {error}", self.name) from error
-        if text is not value and self._on_subclass:
-            self._on_subclass(_item(key), value)
+        if text is not value:
+            told.append((_item(key), value))
         return text
 
 

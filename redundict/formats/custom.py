@@ -9,34 +9,23 @@ types.
 from __future__ import annotations
 
 import io
-import math
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from redundict import errors
 
+from .comparison import differences
 from .refusals import (
-    ROOT,
     OnSubclass,
     State,
     as_state,
-    described,
-    shown,
+    reraise_foreign,
     undecodable,
     unencodable,
     unstorable,
 )
 from .snapshots import undisturbed
-
-
-class Difference(NamedTuple):
-    """An item that comes back changed."""
-
-    item: str  #: Its path, or that of the dict whose key it is.
-    why: str
-    value: object  #: The item, or the key.
-    is_subclass: bool = False  #: It comes back equal, as a type that its own type derives from.
 
 
 class CustomFormat:
@@ -78,18 +67,25 @@ class CustomFormat:
     def _encode(self, state: State) -> bytes:
         # A foreign encoder, or the state's own __eq__, may raise anything. Nothing was written yet.
         try:
-            encoded = self._dumps(state)
-            payload: bytes = encoded.encode() if self._is_text else bytes(encoded)
-            differences = list(_in_items(state, self.decode(payload), ROOT))
+            payload = self._payload(state)
+            found = list(differences(state, self.decode(payload)))
         except Exception as error:
-            raise unencodable(state, self.name, error, lambda v: self._dumps({"": v})) from error
-        for difference in differences:
+            reraise_foreign(error)
+            raise unencodable(state, self.name, error, self._try_item) from error
+        for difference in found:
             if self._on_subclass is None or not difference.is_subclass:
                 raise unstorable(difference.item, difference.why, self.name)
         if self._on_subclass:
-            for difference in differences:
+            for difference in found:
                 self._on_subclass(difference.item, difference.value)
         return payload
+
+    def _try_item(self, item: object) -> None:
+        self.decode(self._payload({"": item}))
+
+    def _payload(self, state: State) -> bytes:
+        encoded = self._dumps(state)
+        return encoded.encode() if self._is_text else bytes(encoded)
 
     def decode(self, payload: bytes) -> State:
         """Return the state; see `Format.decode`."""
@@ -98,6 +94,7 @@ class CustomFormat:
         except errors.FormatError:
             raise
         except Exception as error:
+            reraise_foreign(error)
             raise undecodable(self.name, error) from error
 
     def _through_files(
@@ -113,59 +110,10 @@ class CustomFormat:
         return dumps, lambda encoded: load(kind(encoded))
 
 
-def _differences(given: Any, back: Any, path: str) -> Iterator[Difference]:
-    """Yield the items that come back as another type, or not equal."""
-    kind = type(back)
-    if type(given) is not kind:
-        is_subclass = issubclass(type(given), kind) and bool(given == back)
-        what = f"a plain {kind.__name__}" if is_subclass else described(back)
-        yield Difference(path, f"{described(given)} comes back as {what}", given, is_subclass)
-        if not is_subclass:
-            return
-    yield from _in_items(given, back, path)
-
-
-def _in_items(given: Any, back: Any, path: str) -> Iterator[Difference]:
-    """Yield the differences between two values of one type, those in their items included."""
-    if isinstance(given, dict):
-        yield from _in_keys(given, back, path)
-        for key, value in given.items():
-            if key in back:
-                yield from _differences(value, back[key], f"{path}[{shown(key)}]")
-    elif isinstance(given, list | tuple):
-        if len(given) != len(back):
-            yield Difference(path, f"comes back with {len(back)} items", given)
-        for index, (value, other) in enumerate(zip(given, back, strict=False)):
-            yield from _differences(value, other, f"{path}[{index}]")
-    elif not _same(given, back):
-        yield Difference(path, f"{described(given)} comes back as {described(back)}", given)
-
-
-def _in_keys(given: State, back: State, path: str) -> Iterator[Difference]:
-    """Yield the keys that do not come back, or come back as another type."""
-    found = {key: key for key in back}
-    for key in given:
-        if key not in found:
-            yield Difference(path, f"key {described(key)} does not come back", key)
-        elif type(key) is not type(found[key]):
-            why = f"key {described(key)} comes back as {described(found[key])}"
-            yield Difference(path, why, key, issubclass(type(key), type(found[key])))
-    if len(back) > len(given):
-        yield Difference(path, "comes back with more keys", given)
-
-
-def _same(given: object, back: object) -> bool:
-    if given is back or given == back:
-        return True
-    if isinstance(given, float) and isinstance(back, float):
-        return math.isnan(given) and math.isnan(back)
-    # Objects that define no equality cannot be compared. Their types are equal; that has to do.
-    return type(given) is type(back) and type(given).__eq__ is object.__eq__
-
-
 def _writes_text(dump: Callable[..., Any]) -> bool:
     try:
         dump({}, io.BytesIO())
-    except TypeError:
+    except TypeError as error:
+        errors.reraise_interrupt(error)
         return True
     return False

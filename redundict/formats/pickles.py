@@ -9,7 +9,7 @@ import pickle
 
 from redundict import errors
 
-from .refusals import State, as_state, undecodable, unencodable
+from .refusals import State, as_state, reraise_foreign, undecodable, unencodable
 from .snapshots import undisturbed
 
 
@@ -27,6 +27,7 @@ class PickleFormat:
             return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             # A __reduce__ may raise anything. In any case the state cannot be stored.
+            reraise_foreign(error)
             raise unencodable(state, self.name, error, pickle.dumps) from error
 
     def decode(self, payload: bytes) -> State:
@@ -37,4 +38,5 @@ class PickleFormat:
             raise
         except Exception as error:
             # Unpickling may raise anything; pickle's documentation names only examples.
+            reraise_foreign(error)
             raise undecodable(self.name, error) from error

@@ -51,7 +51,7 @@ def first_refusal(
         found = objection(value)
         if id(value) in around and not cycles:
             found = Objection(f"is {around[id(value)]} again, which so contains itself")
-        elif len(around) >= MAX_DEPTH and isinstance(value, dict | list | tuple):
+        elif len(around) >= MAX_DEPTH and is_a(value, dict, list, tuple, set):
             found = Objection(f"is nested more than {MAX_DEPTH} deep")
         if found:
             return unstorable(path, found.why, format, found.action)
@@ -72,15 +72,16 @@ def unencodable(
     """
 
     def objection(value: object) -> Objection | None:
-        if type(value) in (dict, list, tuple):
+        if is_exactly(value, dict, list, tuple):
             return None  # An item in it may be at fault, and comes next.
         try:
             encode(value)
         except Exception as why:  # noqa: BLE001 - An encoder or a __reduce__ may raise anything.
-            return Objection(f"{described(value)}: {why}")
+            reraise_foreign(why)
+            return Objection(f"{described(value)}: {said(why)}")
         return None
 
-    return first_refusal(state, format, objection) or unstorable(ROOT, f"{error}", format)
+    return first_refusal(state, format, objection) or unstorable(ROOT, said(error), format)
 
 
 def _walk(state: State) -> Iterator[tuple[str, object, dict[int, str]]]:
@@ -94,32 +95,113 @@ def _walk(state: State) -> Iterator[tuple[str, object, dict[int, str]]]:
         path, value, around = stack.pop()
         yield path, value, around
         place = id(value), len(around)
-        if isinstance(value, dict | list | tuple) and place not in seen and place[0] not in around:
+        if is_a(value, dict, list, tuple) and place not in seen and place[0] not in around:
             seen.add(place)
             within = around | {id(value): path}
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            stack += reversed([(f"{path}[{shown(key)}]", item, within) for key, item in items])
+            stack += [(f"{path}[{shown(key)}]", item, within) for key, item in _items(value)[::-1]]
+
+
+def _items(container: Any) -> list[tuple[object, object]]:
+    """Return the keys or indexes of a dict, list or tuple, each with its item.
+
+    A subclass is not asked, because it may raise. One call makes the list, so no thread comes in
+    between.
+    """
+    if is_a(container, dict):
+        return list(dict.items(container))
+    kind: Any = list if is_a(container, list) else tuple
+    return list(enumerate(kind.__iter__(container)))
+
+
+def is_a(value: object, *kinds: type) -> bool:
+    """Return True if the type of a value is one of some types, or derives from one.
+
+    `isinstance` would ask the value for its `__class__`, which may be another one, or raise.
+    """
+    return issubclass(type(value), kinds)
+
+
+def is_exactly(value: object, *kinds: type) -> bool:
+    """Return True if the type of a value is one of some types.
+
+    Types are compared by identity, because a metaclass may define equality.
+    """
+    return any(type(value) is kind for kind in kinds)
+
+
+def equal(one: Any, other: Any) -> bool | None:
+    """Return whether two values are equal, None if their ``==`` does not tell.
+
+    It does not if it raises, if its answer is no truth value (numpy's is an array), or if it only
+    compares identities.
+    """
+    equality: object = type(one).__eq__
+    if equality is object.__eq__:
+        return None
+    try:
+        answer = one == other
+        return None if hasattr(answer, "__len__") else bool(answer)
+    except Exception as error:  # noqa: BLE001 - An __eq__ may raise anything.
+        reraise_foreign(error)
+        return None
 
 
 def as_state(decoded: object, format: str) -> State:
-    """Return what a payload was decoded to; raise `FormatError` if it is no dict."""
-    if not isinstance(decoded, dict):
-        raise undecodable(format, f"it holds a {type(decoded).__name__}, not a dict")
-    return decoded
+    """Return what a payload was decoded to, as a plain dict.
+
+    Raises:
+        FormatError: It is no dict.
+
+    """
+    if not is_a(decoded, dict):
+        raise undecodable(format, f"it holds a {kind_of(decoded)}, not a dict")
+    state: Any = decoded
+    return state if type(decoded) is dict else dict(dict.items(state))
 
 
 def described(value: object) -> str:
     """Return a value's repr, at most 60 characters of it, and its type."""
     text = shown(value)
-    return f"{text[:60]}{'...' if len(text) > 60 else ''} ({type(value).__name__})"
+    return f"{text[:60]}{'...' if len(text) > 60 else ''} ({kind_of(value)})"
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a value's type, which a metaclass cannot change."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return name
 
 
 def shown(value: object) -> str:
     """Return a value's repr, or "..." if it has none."""
+    return _text(value, repr)
+
+
+def said(error: Exception) -> str:
+    """Return what an exception says."""
+    return error.what if isinstance(error, errors.RedundictError) else _text(error, str)
+
+
+def _text(value: object, convert: Callable[[object], str]) -> str:
     try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - A __repr__ may raise anything; that of a long int does.
+        return str.__str__(convert(value))  # a plain str, whatever the subclass is
+    except Exception as error:  # noqa: BLE001 - a __repr__ may raise anything; a long int's does
+        reraise_foreign(error)
         return "..."
+
+
+def reraise_foreign(error: Exception) -> None:
+    """Raise an error again if neither the state nor the payload is at fault (law 15).
+
+    Args:
+        error: An error that was caught around an encoder, a decoder or a method of an item.
+
+    Raises:
+        Exception: `error`, if a signal handler raised it, or if it is a `MemoryError`.
+
+    """
+    if isinstance(error, MemoryError):
+        raise error
+    errors.reraise_interrupt(error)
 
 
 # --- the sentences of the formats' errors
@@ -130,7 +212,7 @@ def undecodable(format: str, why: object) -> errors.FormatError:
     if isinstance(why, RecursionError):
         why = "it is nested too deeply"
     elif isinstance(why, Exception):
-        why = f"{type(why).__name__}: {why}"
+        why = f"{type(why).__name__}: {said(why)}"
     return errors.FormatError(f"not readable as {format}: {why}")
 
 

@@ -14,6 +14,7 @@ from redundict import errors
 
 from .csv_rows import CsvFormat
 from .custom import CustomFormat
+from .literal import LiteralFormat
 from .pickles import PickleFormat
 from .refusals import OnSubclass, State, undecodable
 from .strict_json import JsonFormat
@@ -62,12 +63,13 @@ def resolve(format: object, on_subclass: OnSubclass | None = None) -> Format:
     """Return the format that a caller asks for.
 
     Args:
-        format: "json", "csv" or "pickle", the module `json` or `pickle`, or any object with
-            ``dumps`` and ``loads``, or with ``dump`` and ``load``. A format stays what it is.
+        format: "json", "csv", "literal" or "pickle", the module `json` or `pickle`, or any object
+            with ``dumps`` and ``loads``, or with ``dump`` and ``load``. A format stays what it is.
         on_subclass: What happens to an item of a subclass, such as `OrderedDict` or `IntEnum`, if
             the format can only give the plain value back. None refuses it. Otherwise the plain
             value is stored if it is equal, and each `encode` calls this with the item's path and
-            value. It may be a key, too: the path is that of the dict then, or of the CSV row.
+            value, after it has encoded the whole state. It may be a key, too: the path is that of
+            the dict then, or of the CSV row.
             Pickle never calls it.
 
     Returns:
@@ -81,7 +83,7 @@ def resolve(format: object, on_subclass: OnSubclass | None = None) -> Format:
     b'{"a":[1,null]}'
 
     """
-    if isinstance(format, JsonFormat | CsvFormat | PickleFormat | CustomFormat):
+    if isinstance(format, JsonFormat | CsvFormat | LiteralFormat | PickleFormat | CustomFormat):
         return format
     name = format
     if isinstance(format, ModuleType) and format.__name__ in (JsonFormat.name, PickleFormat.name):
@@ -93,11 +95,19 @@ def resolve(format: object, on_subclass: OnSubclass | None = None) -> Format:
     return _BY_NAME[name](on_subclass)
 
 
+#: To decode these runs no code in the payload.
+_SAFE: Final = (JsonFormat.name, CsvFormat.name, LiteralFormat.name)
 _BY_NAME: Final[dict[str, Callable[[OnSubclass | None], Format]]] = {
     JsonFormat.name: JsonFormat,
     CsvFormat.name: CsvFormat,
+    LiteralFormat.name: LiteralFormat,
     PickleFormat.name: lambda _: PickleFormat(),
 }
+
+
+def is_name(name: str) -> bool:
+    """Return True if `resolve` knows this name. The format of an application has no such name."""
+    return name in _BY_NAME
 
 
 def safe_format(name: str) -> Format | None:
@@ -107,11 +117,11 @@ def safe_format(name: str) -> Format | None:
         name: The format that a trailer names.
 
     Returns:
-        The format, for "json" and "csv". None for pickle, which would run code, and for names that
-        are not known.
+        The format, for "json", "csv" and "literal". None for pickle, which would run code, and for
+        names that are not known.
 
     """
-    return resolve(name) if name in (JsonFormat.name, CsvFormat.name) else None
+    return resolve(name) if name in _SAFE else None
 
 
 def read_plain(content: bytes, format: Format) -> State:
@@ -119,7 +129,8 @@ def read_plain(content: bytes, format: Format) -> State:
 
     The recipe tried one loader after the other, so a file may be in another format than the one it
     is opened with. This function tries the format asked for, then JSON, then CSV with exactly two
-    fields a row. It tries pickle only if that is the format asked for.
+    fields a row. It tries pickle only if that is the format asked for. It tries JSON before
+    literals, because most JSON is a literal, too, in which escapes mean something else.
 
     Args:
         content: The bytes of the file.
@@ -136,7 +147,7 @@ def read_plain(content: bytes, format: Format) -> State:
         raise undecodable(format.name, "it is empty or filled with NUL bytes")
     candidates: list[Format] = [JsonFormat(), CsvFormat()]
     if format.name not in (JsonFormat.name, CsvFormat.name):
-        candidates.insert(0, format)
+        candidates.insert(format.name == LiteralFormat.name, format)
     # A crash may cut a JSON file. Half of one could pass for a CSV row, so it is never read as CSV.
     start = content.removeprefix(codecs.BOM_UTF8).lstrip()
     if b"\0" in content or start.startswith((b"{", b"[")):
@@ -146,5 +157,6 @@ def read_plain(content: bytes, format: Format) -> State:
         try:
             return candidate.decode(content)
         except errors.FormatError as error:
+            errors.reraise_interrupt(error)
             objections.append(error.what)
     raise errors.FormatError("; ".join(objections))

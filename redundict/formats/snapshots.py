@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from redundict import errors
@@ -35,8 +34,10 @@ def undisturbed(state: dict[Any, Any], encode: Callable[[dict[Any, Any]], bytes]
 
     """
     if not other_threads_running():
-        with suppress(RuntimeError, errors.UnstorableError):
+        try:
             return encode(dict(state))
+        except (RuntimeError, errors.UnstorableError) as error:
+            errors.reraise_interrupt(error)
     return encode(snapshot(state))
 
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any, Final
 
+from redundict import errors
+
 from .refusals import (
     MAX_DEPTH,
     ROOT,
@@ -28,12 +30,14 @@ from .refusals import (
     convert,
     described,
     first_refusal,
+    is_a,
     undecodable,
     unstorable,
 )
 from .snapshots import undisturbed
-from .subclasses import plain_type, with_plain_values
+from .subclasses import Kinds, Told, plain_type, with_plain_values
 
+_KINDS: Final[Kinds] = (str, int, float, dict, list)
 _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _TO_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG: Final = b"0" * 19  #: An integer of fewer digits fits into 64 bits.
@@ -59,21 +63,31 @@ class JsonFormat:
         try:
             return undisturbed(state, self._encode)
         except RecursionError as error:
+            errors.reraise_interrupt(error)
             raise unstorable(ROOT, "is nested too deep for this call", self.name) from error
 
     def _encode(self, state: State) -> bytes:
+        told: Told = []
         storable = is_plain(state)
         if not storable and self._on_subclass:
-            state = with_plain_values(state, self._on_subclass)
+            state, told = with_plain_values(state, _KINDS)
             storable = is_plain(state)
         refusal = None if storable else first_refusal(state, self.name, _objection, cycles=False)
         if refusal:
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # its traceback refers to this frame; see `errors.detached`
         try:
-            return _dump(state)
+            payload = _dump(state)
         except ValueError as error:
+            errors.reraise_interrupt(error)
             refusal = first_refusal(state, self.name, _objection)
             raise refusal or unstorable(ROOT, f"{error}", self.name) from error
+        if self._on_subclass:
+            for item, value in told:
+                self._on_subclass(item, value)
+        return payload
 
     def decode(self, payload: bytes) -> State:
         """Return the state; see `Format.decode`."""
@@ -81,6 +95,7 @@ class JsonFormat:
             with _collector_paused():
                 decoded = _load(payload)
         except (ValueError, RecursionError) as error:
+            errors.reraise_interrupt(error)
             raise undecodable(self.name, error) from error
         return as_state(decoded, self.name)
 
@@ -116,9 +131,9 @@ def _objection(value: Any) -> Objection | None:
     """Return why JSON cannot give a value back; of a container, only its keys are looked at."""
     if value is None or type(value) is bool:
         return None
-    if isinstance(value, tuple):
+    if is_a(value, tuple):
         return Objection(f"{described(value)} would come back as a list", convert("list"))
-    kind = plain_type(value)
+    kind = plain_type(value, _KINDS)
     if kind is None or (kind is float and not isfinite(value)):
         return Objection(f"{described(value)} has no JSON")
     if type(value) is not kind:
@@ -136,6 +151,7 @@ def _objection(value: Any) -> Objection | None:
         try:
             str(value)
         except ValueError as error:  # See sys.set_int_max_str_digits.
+            errors.reraise_interrupt(error)
             return Objection(f"{described(value)}: {error}")
     return None
 
@@ -160,12 +176,15 @@ def _dump(plain: State) -> bytes:
     """Return the JSON of a state that was checked; raise ValueError if there is none."""
     if orjson := _orjson():
         # It refuses an integer of more than 64 bits, and a lone surrogate.
-        with contextlib.suppress(TypeError):
+        try:
             return bytes(orjson.dumps(plain))
+        except TypeError as error:
+            errors.reraise_interrupt(error)
     text = _ENCODER.encode(plain)
     try:
         return text.encode()
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
+        errors.reraise_interrupt(error)
         # A lone surrogate has no UTF-8. As a \u escape it comes back, unless two of them pair up.
         if _SURROGATE_PAIR.search(text):
             raise ValueError("two surrogates would come back as one character") from None
@@ -195,5 +214,6 @@ def _load(payload: bytes) -> object:
         return json.loads(payload)
     try:
         return orjson.loads(payload)
-    except ValueError:  # The standard library reads more: NaN, a byte order mark.
+    except ValueError as error:  # The standard library reads more: NaN, a byte order mark.
+        errors.reraise_interrupt(error)
         return json.loads(payload)
