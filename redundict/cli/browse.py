@@ -11,7 +11,6 @@ import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -23,19 +22,19 @@ from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Label, Static, TabbedContent, TabPane
 
 from redundict import errors, recovery, report
-from redundict.engine import survey
+from redundict.engine import survey, trailer
 from redundict.engine.layout import Copies
 from redundict.engine.slots import Generation, StoreState
 from redundict.formats.resolve import safe_format
 from redundict.report import Report
 
-from . import differences, records, render
+from . import differences, exits, records, render
 from .differences import plain
 
 COLOURS: Final = {StoreState.HEALTHY: "green", StoreState.DEGRADED: "yellow"}  #: Others are red.
 LINES: Final = 500  #: The most lines of a state, or of its changes, that are shown.
 WIDTH: Final = 1000  #: The most characters of a line that are shown.
-UNREADABLE: Final = "Not shown: only JSON and CSV can be decoded without running stored code."
+UNREADABLE: Final = "Not shown: to decode this format may run stored code."
 
 
 class Confirm(ModalScreen[bool]):
@@ -175,7 +174,9 @@ class Browser(App[None]):
             try:
                 yield
             except (errors.RedundictError, OSError) as error:
-                self.notify(render.failure(error), severity="error", markup=False, timeout=10)
+                self.notify(
+                    render.failure(exits.typed(error)), severity="error", markup=False, timeout=10
+                )
         for warning in met:
             said = plain(str(warning.message))
             self.notify(said, severity="warning", markup=False, timeout=10)
@@ -188,7 +189,7 @@ class Browser(App[None]):
         chosen = self.chosen_digest
         self.query_one("#head", Static).update(_head(self.report))
         self._table.clear()
-        now = datetime.now(UTC)
+        now = trailer.now()
         for generation in self.report.generations:
             health = records.copies(self.report, generation)
             colour = "green" if set(health.values()) == {"valid"} else "yellow"

@@ -160,7 +160,7 @@ def rollback(args: argparse.Namespace) -> Exit:
             print("Nothing was changed.")
             return Exit.OK
         if not _agreed(args, "Roll back?"):
-            return Exit.INTERRUPTED
+            return Exit.OK
         number = prepared.do()
     print(f"Committed as generation {number}. The generation before it is still there;")
     print(f"to undo this: {prepared.newest.layout.command('rollback')}")

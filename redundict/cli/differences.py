@@ -1,10 +1,10 @@
 """What changed between two states, by path. Pure: takes plain Python values, returns changes.
 
-`differences` walks nested dicts and lists, as JSON and CSV hold them: the keys of dicts are texts.
-It yields a `Change` for each item that was added, removed or changed, in the order of the items.
-Two values are the same if they have the same type and are equal, so ``1``, ``True`` and ``1.0``
-differ. Values become text for a terminal here, too: escaped by `plain` and of bounded length. Knows
-no stores.
+`differences` walks nested dicts and lists, as JSON, CSV and literals hold them. It yields a
+`Change` for each item that was added, removed or changed, in the order of the items. Two values or
+keys are the same if they have the same type and are equal, so ``1``, ``True`` and ``1.0`` differ.
+Values become text for a terminal here, too: escaped by `plain` and of bounded length. Knows no
+stores.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from typing import Any, Final
 
 from redundict.formats.refusals import MAX_DEPTH
 
-Path = tuple[str | int, ...]  #: The keys of dicts and the indexes of lists that lead to an item.
-Pair = tuple[str | int, Any, Any]  #: A key, the old value and the new value.
+Path = tuple[Any, ...]  #: The keys of dicts and the indexes of lists that lead to an item.
+Pair = tuple[Any, Any, Any]  #: A key, the old value and the new value.
 
 _PLAIN_KEY: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 _SHOWN: Final = 60  #: The longest text of a value in a line, in characters.
 _SHOWN_PATH: Final = 120  #: The longest text of a path, in characters.
 _ALIGNED: Final = 500  #: The most items of a list that are aligned. Alignment takes quadratic time.
 _ABSENT: Final[Any] = object()
+_BRACKETS: Final = {dict: ("{", "}"), set: ("{", "}"), list: ("[", "]"), tuple: ("(", ")")}
 
 
 class Kind(StrEnum):
@@ -74,10 +75,10 @@ def differences(old: Any, new: Any, path: Path = ()) -> Iterator[Change]:
         yield Change(path, Kind.CHANGED, old, new)
 
 
-def summary(old: dict[str, Any], new: dict[str, Any]) -> str:
+def summary(old: dict[Any, Any], new: dict[Any, Any]) -> str:
     """Return how many keys of the top level were added, removed and changed: ``+1 -2 ~3``."""
     kinds = {
-        change.path[0]: change.kind if len(change.path) == 1 else Kind.CHANGED
+        _name(change.path[0]): change.kind if len(change.path) == 1 else Kind.CHANGED
         for change in differences(old, new)
     }
     counts = Counter(kinds.values())
@@ -97,7 +98,8 @@ def line(change: Change) -> str:
 
 def as_json(change: Change) -> dict[str, Any]:
     """Return a change as plain JSON values. A value that JSON cannot hold is given as its text."""
-    facts: dict[str, Any] = {"path": list(change.path), "shown": shown_path(change.path)}
+    path = [key if type(key) in (str, int) else {"repr": repr(key)} for key in change.path]
+    facts: dict[str, Any] = {"path": path, "shown": shown_path(change.path)}
     facts["change"] = str(change.kind)
     if change.kind is not Kind.ADDED:
         facts["old"] = _jsonable(change.old)
@@ -133,8 +135,12 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         items = itertools.islice(value.items(), _SHOWN)
         return "{" + _cut(", ".join(f"{_brief(key)}: {_brief(item)}" for key, item in items)) + "}"
-    if isinstance(value, list):
-        return "[" + _cut(", ".join(map(_brief, value[:_SHOWN]))) + "]"
+    if isinstance(value, list | tuple | set) and value:
+        opening, closing = _BRACKETS[type(value)]
+        ordered = sorted(value, key=_text) if isinstance(value, set) else value
+        text = ", ".join(map(_brief, itertools.islice(ordered, _SHOWN)))
+        text += "," if isinstance(value, tuple) and len(value) == 1 else ""
+        return f"{opening}{_cut(text)}{closing}"
     return _brief(value)
 
 
@@ -149,9 +155,15 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _in_dicts(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Pair]:
-    for key in old | new:
-        yield key, old.get(key, _ABSENT), new.get(key, _ABSENT)
+def _in_dicts(old: dict[Any, Any], new: dict[Any, Any]) -> Iterator[Pair]:
+    before, after = ({_name(key): (key, dct[key]) for key in dct} for dct in (old, new))
+    for name, (key, _) in (before | after).items():
+        yield key, before.get(name, (key, _ABSENT))[1], after.get(name, (key, _ABSENT))[1]
+
+
+def _name(key: object) -> object:
+    """Return what tells a key from others. The keys 1 and True are equal; their texts are not."""
+    return key if type(key) is str else (repr(key),)
 
 
 def _in_lists(old: list[Any], new: list[Any]) -> Iterator[Pair]:
@@ -194,18 +206,29 @@ def _looks(item: Any) -> object:
 def _is_same(old: Any, new: Any) -> bool:
     if type(old) is not type(new):
         return False
-    if isinstance(old, dict | list):
-        try:
-            return repr(old) == repr(new)  # unlike `==`, it tells 1 from True
-        except RecursionError:
-            return False  # two values that cannot be compared count as changed
-    return bool(old == new) or (isinstance(old, float) and math.isnan(old) and math.isnan(new))
+    if isinstance(old, str | bytes | int):
+        return bool(old == new)
+    try:
+        return _text(old) == _text(new)  # unlike `==`, it tells 1 from True, and 0.0 from -0.0
+    except RecursionError:
+        return False  # two values that cannot be compared count as changed
+
+
+def _text(value: Any) -> str:
+    """Return the text of a value; that of a set does not depend on the order of its items."""
+    if isinstance(value, set):
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"
+    if isinstance(value, dict):
+        return f"{{{', '.join([f'{key!r}: {_text(item)}' for key, item in value.items()])}}}"
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}({', '.join(map(_text, value))})"
+    return repr(value)
 
 
 def _brief(value: Any) -> str:
     """Return a value as text; of a container, return only how many items it has."""
-    if isinstance(value, dict | list) and value:
-        opening, closing = "{}" if isinstance(value, dict) else "[]"
+    if isinstance(value, dict | list | tuple | set) and value:
+        opening, closing = _BRACKETS[type(value)]
         return f"{opening}{len(value)} item{'s' * (len(value) > 1)}{closing}"
     if isinstance(value, str | bytes):
         value = value[: _SHOWN + 1]
@@ -218,10 +241,13 @@ def _cut(text: str) -> str:
 
 def _jsonable(value: Any, depth: int = 1) -> Any:
     """Return a value with a text, marked as such, for what JSON cannot hold: NaN, great depth."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"repr": repr(value)}
-    if not isinstance(value, dict | list):
+    if value is None or isinstance(value, str | int):
         return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    is_plain = isinstance(value, dict) and all(type(key) is str for key in value)
+    if not is_plain and not isinstance(value, list):
+        return {"repr": repr(value)}
     if depth > MAX_DEPTH:
         return {"repr": _brief(value)}
     if isinstance(value, list):

@@ -51,6 +51,15 @@ _OF_ERROR: Final = {
 _NOT_THE_STORE: Final = ("no-generation", "no-file")
 
 
+def typed(error: Exception) -> errors.RedundictError:
+    """Return the typed error for any error that ended a command."""
+    if isinstance(error, errors.RedundictError):
+        return error
+    if isinstance(error, MemoryError):
+        return errors.no_memory()
+    return errors.stopped(error) if isinstance(error, OSError) else errors.internal(error)
+
+
 def of_error(error: BaseException) -> Exit:
     """Return the exit code of an error that ended a command."""
     if isinstance(error, errors.NotFoundError) and error.reason not in _NOT_THE_STORE:

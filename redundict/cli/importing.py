@@ -22,11 +22,11 @@ from typing import Any, Final, NamedTuple
 
 from redundict import errors, loading, report
 from redundict.engine import newest, survey
-from redundict.engine.layout import Layout
+from redundict.engine.layout import Layout, command_line, owner
 from redundict.engine.slots import SlotState
 from redundict.formats.resolve import read_plain, resolve
 
-KINDS: Final = ("json", "csv", "pickle", "shelve", "dbm", "sqlitedict", "redundict")
+KINDS: Final = ("json", "csv", "literal", "pickle", "shelve", "dbm", "sqlitedict", "redundict")
 _PICKLED: Final = ("pickle", "shelve", "sqlitedict")
 _DATABASES: Final = ("shelve", "dbm", "sqlitedict")
 #: The suffixes that a kind of dbm adds to the name by which it is opened.
@@ -62,6 +62,8 @@ def read(
 
     """
     with _about(file):
+        if (store := owner(file)) and _is_store(store):
+            raise errors.file_of_a_store(file, command_line("redundict", "check", store))
         if kind == "redundict" or (kind is None and _is_store(file)):
             return Imported(_store(file, allow_pickle=allow_pickle), "redundict")
         found, content = kind, b""
@@ -86,7 +88,7 @@ def _about(file: str) -> Iterator[None]:
     try:
         yield
     except errors.FormatError as error:
-        loading.complete(error, path=file, action=errors.NAME_THE_KIND)
+        loading.complete(error, path=file, action=errors.MEND_OR_NAME)
         raise
     except errors.RedundictError:
         raise
@@ -123,14 +125,24 @@ def _store(file: str, *, allow_pickle: bool) -> dict[Any, Any]:
 
 
 def _plain(file: str, content: bytes, asked: str | None) -> Imported:
-    """Read JSON or CSV, and say which it was; refuse it if the other one was `asked` for."""
+    """Read JSON, a literal or CSV, and say which it was; refuse it if another was `asked` for."""
+    if asked == "literal":  # some files are JSON as well, in which an escape means something else
+        return Imported(resolve(asked).decode(content), asked)
     try:
         found = Imported(resolve("json").decode(content), "json")
     except errors.FormatError:
-        found = Imported(read_plain(content, resolve("csv")), "csv")
+        found = _no_json(content)
     if asked not in (None, found.kind):
         raise errors.not_importable(file, f"it is {found.kind}, not {asked}")
     return found
+
+
+def _no_json(content: bytes) -> Imported:
+    """Read a literal or CSV. Its error says why the file is neither JSON nor CSV."""
+    try:
+        return Imported(resolve("literal").decode(content), "literal")
+    except errors.FormatError:
+        return Imported(read_plain(content, resolve("csv")), "csv")
 
 
 def _database(file: str, kind: str, table: str | None) -> dict[Any, Any]:

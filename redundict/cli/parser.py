@@ -2,7 +2,8 @@
 """The command line: which arguments there are, and how errors become messages and exit codes.
 
 Arguments are checked here, before a command runs. So an exception that escapes a command is either
-a typed error, which is printed in three lines, or a fault of redundict, which is printed whole.
+a typed error, which is printed in three lines, or a fault of redundict. Its traceback is printed
+first.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "--dry-run": _FLAG | {"help": "show it, and change nothing"},
     "--file": _FILE | {"help": "a JSON file to use as data"},
     "--force": _FLAG | {"help": "replace FILE if it is there"},
-    "--format": {"choices": ("json", "csv", "pickle"), "default": "json", "help": "of the store"},
+    "--format": {
+        "choices": ("json", "csv", "literal", "pickle"),
+        "default": "json",
+        "help": "of the store",
+    },
     "--generation": _NUMBER | {"help": "instead of the newest"},
     "--json": _FLAG | {"help": "for programs: print one record for each store"},
     "--kind": {"choices": importing.KINDS, "help": "the kind of FILE, if it is not clear"},
@@ -97,15 +102,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has gone, and would not see an error
         return Exit.FAILED
-    except (errors.RedundictError, OSError) as error:
-        print(render.failure(error), file=sys.stderr)
-        return exits.of_error(error)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
-    except Exception:  # noqa: BLE001 - Python's own exit code for it would mean "degraded"
-        traceback.print_exc()
-        return Exit.FAILED
+    except Exception as error:  # noqa: BLE001 - Python's own exit code for it would mean "degraded"
+        typed = exits.typed(error)
+        if typed.reason == "internal":
+            traceback.print_exception(error)
+        print(render.failure(typed), file=sys.stderr)
+        return exits.of_error(typed)
     return code
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from redundict import errors
+from redundict.engine import trailer
 from redundict.engine.slots import StoreState
 
 from . import records
@@ -29,7 +30,7 @@ _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _SPREAD: Final = 60  #: Characters of the line that draws how generations are spread out.
 
 
-def failure(error: Exception) -> str:
+def failure(error: errors.RedundictError) -> str:
     """Return an error as three lines: what happened, what is safe and what to do next.
 
     The command stands alone on its line, ready to be pasted. A line without content is left out.
@@ -39,8 +40,6 @@ def failure(error: Exception) -> str:
     error: s.json: the store is closed
     next: open it again
     """
-    if not isinstance(error, errors.RedundictError):
-        return f"error: {plain(str(error))}"
     what = f"{error.path}: {error.what}" if error.path else error.what
     facts = (("error", what), ("safe", error.safe), ("next", error.action))
     return "\n".join(f"{label}: {plain(fact)}" for label, fact in facts if fact)
@@ -88,7 +87,7 @@ def counted(codes: Mapping[Exit, int]) -> str:
 
 def log(checked: Report, changes: Mapping[int, str], now: datetime | None = None) -> str:
     """Return the generations as a table, newest first, and how they are spread out over time."""
-    now = now or datetime.now(UTC)
+    now = now or trailer.now()
     generations = checked.generations
     health = [records.copies(checked, g) for g in generations]
     letters = sorted({letter for copies in health for letter in copies})
@@ -132,8 +131,12 @@ def age(seconds: float) -> str:
 
 
 def local(when: datetime) -> str:
-    """Return a time in the time zone of this machine."""
-    return when.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z").rstrip()
+    """Return a time in the time zone of this machine; in UTC if the system cannot convert it."""
+    try:
+        there = when.astimezone()
+    except (OSError, OverflowError, ValueError):  # Windows, from the year 3001 on
+        there = when
+    return there.strftime("%Y-%m-%d %H:%M:%S %Z").rstrip()
 
 
 def payload(content: bytes, format: str) -> str:
@@ -143,8 +146,9 @@ def payload(content: bytes, format: str) -> str:
             return json.dumps(json.loads(content), indent=2, ensure_ascii=True)
         except (ValueError, RecursionError):
             return shown(content)
-    if format == "csv":
-        return "\n".join(map(plain, content.decode("utf-8", "replace").split("\r\n")))
+    if format in ("csv", "literal"):
+        line_end = "\r\n" if format == "csv" else "\n"
+        return "\n".join(map(plain, content.decode("utf-8", "replace").split(line_end)))
     return f"({len(content)} bytes of {format}; a pipe or a file gets them unchanged)"
 
 

@@ -100,6 +100,8 @@ def check_one(path: str, *, copies: Copies | None = None, cold: bool = False) ->
         return Checked(path, error)
     except OSError as error:
         return Checked(path, errors.unreadable(error, os.path.abspath(path)))
+    except MemoryError:
+        return Checked(path, errors.no_memory(os.path.abspath(path)))
 
 
 def size(path: str, copies: Copies | None = None) -> int:
