@@ -9,12 +9,15 @@ Invariants: every future is completed. States are committed in the order in whic
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any, NamedTuple, Protocol
 
 from . import errors, lifetime
@@ -30,11 +33,59 @@ class Encoded(NamedTuple):
     payload: bytes
 
 
+_RLock: Any = type(threading.RLock())  # `threading` does not name this type
+
+
+class _Condition(_RLock, threading.Condition):  # type: ignore[misc]  # the type of C code is Any
+    """A condition that an interrupt cannot leave locked, because its ``with`` runs C code only.
+
+    The ``with`` of `threading.Condition` is Python code. An interrupt in it leaves the lock held.
+    """
+
+    def __init__(self) -> None:
+        # That of `Condition` would make a cycle, in which only the collector frees a future.
+        self._waiters: deque[Any] = deque()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release the lock, wait for `notify`, and take the lock again, even after an interrupt."""
+        try:
+            notified = super().wait(timeout)
+        finally:
+            if not self._is_owned():  # an interrupt came just after the release
+                self.acquire()
+        return bool(notified)
+
+
 class Commit(Future[int]):
     """The future of a commit in the background. Its result is the generation.
 
     It can be awaited, too. Neither its cancellation nor that of a waiting task cancels the commit.
+    Each callback is called, even if another one raises `SystemExit`.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = _Condition()
+        self._raised: list[BaseException] = []  # by callbacks; a `Future` logs other exceptions
+
+    def add_done_callback(self, fn: Callable[[Future[int]], object]) -> None:
+        """Call a function with this future when it is done, or at once if it is done already."""
+
+        def call(done: Future[int]) -> None:
+            try:
+                fn(done)
+            except Exception:
+                raise
+            except BaseException as raised:  # noqa: BLE001 - it goes on in `raise_from_callbacks`
+                self._raised.append(raised)
+
+        super().add_done_callback(fn if self.done() else call)
+
+    def raise_from_callbacks(self) -> None:
+        """Raise the first `SystemExit` or `KeyboardInterrupt` of a callback, if there is one."""
+        raised, self._raised = self._raised, []
+        if raised:
+            raise raised[0]
 
     def __await__(self) -> Generator[Any, None, int]:
         """Wait for the commit in an asyncio task."""
@@ -72,17 +123,14 @@ class Committer:
         self._owner = owner
         self._name = f"redundict {os.path.basename(path)}"
         self._every = every
-        # The lock is reentrant, because a signal handler may call. The `with` of the condition is
-        # not used: it is Python code, so Ctrl-C could prevent its release.
-        self._queue = threading.RLock()
-        self._wakeup = threading.Condition(self._queue)
+        self._queue = _Condition()  # reentrant, because a signal handler may call
         self._waiting: list[tuple[Encoded, Commit]] = []
         self._thread: threading.Thread | None = None
 
     def commit_soon(self, encoded: Encoded) -> Commit:
         """Queue a state for a commit in the background.
 
-        While the interpreter exits, no thread can be started, so the state is committed at once.
+        While the interpreter exits, and if no thread can be started, it is committed at once.
 
         Args:
             encoded: The state.
@@ -95,10 +143,13 @@ class Committer:
         with self._queue:
             self._waiting.append((encoded, future))
         try:
-            self.start()
-        except RuntimeError:  # the interpreter is exiting
-            if owner := self._owner():
-                self.commit_waiting(owner)
+            if not lifetime.stores.is_at_exit:  # a thread would be stopped in the middle of it
+                self.start()
+                return future
+        except (RuntimeError, KeyError) as error:
+            _refuse_other_errors(error)
+        if owner := self._owner():
+            self.commit_waiting(owner)
         return future
 
     def start(self) -> None:
@@ -113,13 +164,20 @@ class Committer:
                 thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 thread.start()
                 self._thread = thread
-            self._wakeup.notify()
+            self._queue.notify()
 
-    def stop(self) -> None:
-        """Tell the thread to end after its present commit. Do not wait for it."""
+    def stop(self, seconds: float = 0) -> None:
+        """Tell the thread to end after its present commit.
+
+        Args:
+            seconds: How long to wait for its end.
+
+        """
         with self._queue:
-            self._thread = None
-            self._wakeup.notify()
+            thread, self._thread = self._thread, None
+            self._queue.notify()
+        if thread and seconds:
+            thread.join(seconds)
 
     def commit_waiting(self, owner: _Owner) -> None:
         """Commit the newest waiting state, complete the futures up to it, and report the end.
@@ -144,41 +202,49 @@ class Committer:
         owner._tell_unasked(outcome, error)
 
     def _answer(self, order: int, outcome: Outcome | None, error: BaseException | None) -> None:
-        """Complete the futures of states up to `order`. Raise a callback's `SystemExit` last."""
-        raised = None
-        while answered := [entry for entry in list(self._waiting) if entry[0].order <= order]:
-            entry = answered[0]
-            try:
-                with self._queue:
-                    if entry not in self._waiting:  # another thread completes it
-                        continue
+        """Complete the futures of states up to `order`. Raise what their callbacks raise last.
+
+        An entry leaves the queue after its future is complete. If an interrupt comes in between,
+        the next call completes it.
+        """
+        answered = [entry for entry in list(self._waiting) if entry[0].order <= order]
+        for entry in answered:
+            future = entry[1]
+            with self._queue:
+                is_there = entry in self._waiting
+                is_finished = future.done() and not future.cancelled()
+                is_wanted = is_there and not is_finished and _is_wanted(future)
+            with contextlib.suppress(InvalidStateError):  # another thread completes it, too
+                if is_wanted and outcome:
+                    future.set_result(outcome.generation)
+                elif is_wanted:
+                    future.set_exception(error)
+            with self._queue:
+                if entry in self._waiting:
                     self._waiting.remove(entry)
-                if not entry[1].set_running_or_notify_cancel():
-                    continue
-                if outcome:
-                    entry[1].set_result(outcome.generation)
-                else:
-                    entry[1].set_exception(error)
-            except SystemExit as exit:  # from a callback; the future logs any other exception
-                raised = exit
-        if raised:
-            raise raised
+        for _, future in answered:
+            future.raise_from_callbacks()
 
     def _run(self) -> None:
         due = time.monotonic() + self._every
         while True:
+            has_paused = False
             with self._queue:
-                pause = max(due - time.monotonic(), 0) if self._every else None
-                self._wakeup.wait_for(lambda: self._waiting or self._is_dismissed(), pause)
+                if not (self._waiting or self._is_dismissed()):
+                    pause = max(due - time.monotonic(), 0) if self._every else None
+                    has_paused = not self._queue.wait(pause)
                 if self._is_dismissed():
                     return
             began = time.monotonic()
-            is_due = bool(self._every) and began >= due
+            # The end of the pause counts, too, because the clock may stand still.
+            is_due = bool(self._every) and (has_paused or began >= due)
             # This reference keeps the dict alive: it must not be collected during its own commit.
             owner = self._owner()
             if owner is None:  # its `__del__` closes it and completes the futures
                 return
-            self._work(owner, is_due=is_due)
+            self._contained(self._commit_queue, owner)
+            if is_due:
+                self._contained(self._commit_present, owner)
             del owner
             if is_due:  # begin the next commit early enough to end when it is due
                 took = time.monotonic() - began
@@ -187,19 +253,54 @@ class Committer:
     def _is_dismissed(self) -> bool:
         return self._thread is not threading.current_thread()
 
-    def _work(self, owner: _Owner, *, is_due: bool) -> None:
-        """Commit. Report any error to the application, since no caller could catch it."""
-        outcome, error = None, None
+    def _contained(self, step: Callable[[_Owner], None], owner: _Owner) -> None:
+        """Call a step. An exception of a callback or a log handler must not end the thread."""
+        try:
+            step(owner)
+        except BaseException:  # noqa: BLE001 - reported as Python reports it for any thread
+            uncaught = threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+            threading.excepthook(uncaught)
+
+    def _commit_queue(self, owner: _Owner) -> None:
+        """Commit the newest waiting state. Complete the futures even if that is interrupted."""
         order = max((encoded.order for encoded, _ in list(self._waiting)), default=0)
         try:
             self.commit_waiting(owner)
-            if is_due and (encoded := owner._encode_unasked()):
-                outcome = owner._commit(encoded)
-        except BaseException as raised:  # noqa: BLE001 - every future must be completed
-            error = raised if isinstance(raised, Exception) else RuntimeError(f"{raised!r}")
+        except BaseException as raised:
+            if not any(encoded.order <= order for encoded, _ in list(self._waiting)):
+                raise  # a callback raised it; the state is durable
+            error = _as_exception(raised)
             self._answer(order, None, error)
-        if is_due or error:
-            owner._tell_unasked(outcome, error)
+            owner._tell_unasked(None, error)
+
+    def _commit_present(self, owner: _Owner) -> None:
+        """Commit the present state (`autosync`), and report the end to the application."""
+        outcome, error = None, None
+        try:
+            if encoded := owner._encode_unasked():
+                outcome = owner._commit(encoded)
+        except BaseException as raised:  # noqa: BLE001 - no caller could catch it
+            error = _as_exception(raised)
+        owner._tell_unasked(outcome, error)
+
+
+def _refuse_other_errors(error: Exception) -> None:
+    """Raise an error again if it does not say that no thread can be started.
+
+    An interrupt in the middle of `Thread.start` may surface as a `RuntimeError` or `KeyError` of
+    `threading`. Then the interrupt is raised.
+    """
+    if type(error) is not RuntimeError or not str(error).startswith("can't "):
+        raise error.__context__ or error
+
+
+def _is_wanted(future: Commit) -> bool:
+    """Return True if a future is to be completed; notify its waiters if it was cancelled."""
+    return future.running() or future.set_running_or_notify_cancel()
+
+
+def _as_exception(raised: BaseException) -> Exception:
+    return raised if isinstance(raised, Exception) else RuntimeError(f"{raised!r}")
 
 
 class Backgrounded:
@@ -219,16 +320,26 @@ class Backgrounded:
             committer = self._committer
         return committer  # noqa: RET504 - an interrupt before `return` must find the lock released
 
-    def _stop_background(self) -> None:
+    def _start_autosync(self) -> None:
+        """Start the automatic commits; report it if no thread can be started."""
+        if lifetime.stores.is_at_exit:  # the store is saved at the very end
+            return
+        try:
+            self._background().start()
+        except (RuntimeError, KeyError) as error:
+            _refuse_other_errors(error)
+            self._events.failed(errors.no_thread(self.path, error))
+
+    def _stop_background(self, seconds: float = 0) -> None:
         if self._committer:
             try:
                 self._committer.commit_waiting(self)
             finally:
-                self._committer.stop()
+                self._committer.stop(seconds)
 
     def _encode_unasked(self) -> Encoded | None:
         with self.lock:  # so no other thread closes it in between
-            return self._encode() if lifetime.is_registered(self) else None
+            return None if isinstance(self, lifetime.Closed) else self._encode()
 
     def _tell_unasked(self, outcome: Outcome | None, error: Exception | None) -> None:
         try:

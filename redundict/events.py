@@ -1,9 +1,11 @@
 """Events, warnings and log messages: all reports to the application, in one place.
 
 There are three events: damage was found, a commit is degraded, a background commit failed. Each
-goes to the callback that `open` was given, and to the logger ``redundict``. The log level is INFO
-if a warning may follow, and ERROR for a background commit, because no caller may get its error.
-This module must not know dicts, and it keeps no store alive.
+goes to the callback that `open` was given, and to the logger ``redundict``. The log level is
+WARNING, and ERROR for a background commit, because no caller may get its error. Without a handler,
+logging prints to standard error, as `warnings` does. So a sentence that is also a warning is logged
+only if there is a handler, and so is damage that was healed. This module must not know dicts, and
+it keeps no store alive.
 
 Invariant (law 14): the caller reports only after memory and store agree. An exception of a callback
 is logged and not raised, so it changes neither. `SystemExit` and `KeyboardInterrupt` go on.
@@ -13,11 +15,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from . import errors
+from .engine import files
 from .engine.store import Outcome
 from .report import Recovery
 
@@ -76,17 +80,19 @@ class Events:
             recovery: The damage, and the slots that were healed.
 
         """
-        message = str(recovery)
-        self._tell(logging.INFO, Event(EventKind.RECOVERED, self.path, message, recovery))
-        if recovery.complete:
-            return
-        try:
-            errors.warn(message)
-        except errors.RedundancyWarning:  # a filter turned the warning into an error
-            _log.warning("%s", message)
+        message, aloud = str(recovery), False
+        if not recovery.complete:
+            try:
+                errors.warn(message)
+            except errors.RedundancyWarning:  # a filter turned the warning into an error
+                aloud = True
+        event = Event(EventKind.RECOVERED, self.path, message, recovery)
+        self._tell(logging.WARNING, event, aloud=aloud)
 
     def committed(self, outcome: Outcome) -> None:
         """Report, and warn, that a commit is not durable in every copy.
+
+        Also log each folder whose names the file system cannot flush, once for each process.
 
         Args:
             outcome: The outcome of the commit.
@@ -95,25 +101,31 @@ class Events:
             RedundancyWarning: If a filter turns the warning into an error. The commit is durable.
 
         """
+        for folder, reason in files.take_unflushed().items():
+            _write(logging.WARNING, errors.unflushed(folder, reason))
+        if not outcome.failures:
+            return
         message = errors.not_in_every_copy(self.path, outcome.generation, outcome.failures)
-        self._tell(logging.INFO, Event(EventKind.DEGRADED, self.path, message))
+        self._tell(logging.WARNING, Event(EventKind.DEGRADED, self.path, message), aloud=False)
         errors.warn(message)
 
-    def failed(self, error: Exception | None) -> None:
+    def failed(self, error: Exception | None, *, is_printed: bool = False) -> None:
         """Report a background commit that failed, unless the last report was the same.
 
         Args:
             error: The error of the commit; None after a success, which ends the repetition.
+            is_printed: True if Python prints the error, too.
 
         """
         failure = f"not saved: {error}" if error else ""
         if error and failure != self._failure:
             event = Event(EventKind.FAILED, self.path, failure, error=error)
-            self._tell(logging.ERROR, event)
+            self._tell(logging.ERROR, event, aloud=not is_printed)
         self._failure = failure
 
-    def _tell(self, level: int, event: Event) -> None:
-        _log.log(level, "%s", event.message)
+    def _tell(self, level: int, event: Event, *, aloud: bool = True) -> None:
+        if aloud or _log.hasHandlers():
+            _write(level, event.message)
         me = threading.get_ident()
         if self.callback is None or me in self._telling:  # no events inside a callback
             return
@@ -124,3 +136,10 @@ class Events:
             _log.exception("%s: the callback for events raised", self.path)
         finally:
             self._telling.discard(me)
+
+
+def _write(level: int, message: str) -> None:
+    try:
+        _log.log(level, "%s", message)
+    except Exception:  # noqa: BLE001 - an error of a log handler, shown as `logging` shows it
+        traceback.print_exc()

@@ -13,8 +13,9 @@ from . import errors
 from .engine import files, newest
 from .engine.layout import Copies, Layout
 from .engine.newest import Loaded
-from .formats.resolve import Format, read_plain, resolve, safe_format
-from .report import not_found
+from .events import Events
+from .formats.resolve import Format, is_name, read_plain, resolve, safe_format
+from .report import not_found, recovery_of
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -28,7 +29,8 @@ def load(
 ) -> dict[Any, Any]:
     """Return the newest state of the store at `path` as a plain dict.
 
-    Takes no lock and writes nothing. A writer may have the store open: its last durable generation
+    Takes no lock and writes nothing. If a newer generation may have been lost, a
+    `RedundancyWarning` says so. A writer may have the store open: its last durable generation
     is returned. After a crash, that is the newest generation that verifies in any copy. If there is
     no slot, the plain file that the PermaDict recipe left at `path` is read.
 
@@ -36,7 +38,8 @@ def load(
         path: The store, without a slot's ending.
         generation: The number of an older generation to return instead.
         format: The format to decode in, as for `redundict.open`. None takes the format that the
-            slot names if that is JSON or CSV. Any other format, pickle above all, must be named.
+            slot names if that is JSON, CSV or literal. Any other format, pickle above all, must be
+            named.
         copies: How many copies there are, or the folder of each. None looks beside `path`.
 
     Returns:
@@ -54,13 +57,23 @@ def load(
     layout = Layout.assumed(os.fsdecode(path), copies)
     found = newest.load(layout, generation)
     if not found.is_empty:
-        return decoded(found, None if format is None else resolve(format))
+        loaded = decoded(found, None if format is None else resolve(format))
+        if generation is None:
+            _warn_if_older(found)
+        return loaded
     state = None
     if generation is None:
         state = left_by_the_recipe(layout, resolve(format or "json"))
     if state is None:
         raise not_found(layout.path)
     return state
+
+
+def _warn_if_older(found: Loaded) -> None:
+    """Warn if a newer generation than the one that was loaded may have been lost."""
+    recovery = recovery_of(found, None) if found.flaws() else None
+    if recovery and recovery.newest_lost:
+        Events(found.layout.path).recovered(recovery)
 
 
 def decoded(found: Loaded, format: Format | None = None) -> dict[Any, Any]:
@@ -78,8 +91,8 @@ def decoded(found: Loaded, format: Format | None = None) -> dict[Any, Any]:
     chosen = format or safe_format(found.format)
     try:
         if chosen is None or (found.survivor and found.format != chosen.name):
-            wanted = format.name if format else None
-            raise errors.wrong_format(found.layout.path, found.format, wanted)
+            wanted, own = format.name if format else None, not is_name(found.format)
+            raise errors.wrong_format(found.layout.path, found.format, wanted, own=own)
         return chosen.decode(found.payload)
     except errors.FormatError as error:
         complete(
@@ -103,7 +116,7 @@ def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:
     try:
         return read_plain(content, format)
     except errors.FormatError as error:
-        complete(error, path=layout.path, action=layout.command("show"))
+        complete(error, path=layout.path, action=errors.MEND_PLAIN_FILE)
         raise
 
 

@@ -1,6 +1,7 @@
 """The dict: a `RedunDict` lives in memory and commits its state with `sync`.
 
-Reads and changes run the code of `dict` itself, at its speed. Only the methods below use the store.
+Reads and changes run the code of `dict` itself, at its speed. (In a transaction, changes are noted;
+see `noting`.) Only the methods below use the store.
 This module knows the store by the Protocol `Stored`. It must not know slots.
 
 Invariants: after any failure, memory is as the caller left it or as a commit left it, and never a
@@ -13,9 +14,11 @@ while it writes to the disk. States are committed in the order in which they wer
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 from . import errors, lifetime, loading, options, recovery
 from .committer import Backgrounded, Commit, Encoded
@@ -25,12 +28,15 @@ from .engine.newest import Loaded
 from .engine.slots import Generation
 from .engine.store import Outcome, Store
 from .events import Event, Events
+from .formats.resolve import safe_format
+from .noting import Notes, end_noting
 from .options import Flag, K, Path, V
 from .report import Recovery, not_found, recovery_of
 from .stored import Stored
 from .transactions import Transaction, Transactions, modify
 
 Result = TypeVar("Result")
+_SMALL: Final = 1 << 20  #: Bytes of a payload that is encoded again at a fork.
 
 
 class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
@@ -45,8 +51,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
             the store if it does not exist. ``n`` starts empty and keeps the old generations for a
             rollback.
         mode: The permission bits of the files. They are set before content is written.
-        format: ``"json"``, ``"csv"``, ``"pickle"``, or an object with ``dumps``/``loads`` or
-            ``dump``/``load``.
+        format: ``"json"``, ``"csv"``, ``"literal"``, ``"pickle"``, or an object with
+            ``dumps``/``loads`` or ``dump``/``load``.
         copies: The number of copies, or a list of their folders.
         keep: How many generations each copy holds.
         history: ``"recent"`` keeps the last generations. ``"thinned"`` keeps the last two, the one
@@ -92,9 +98,12 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
     lock: Any  # an RLock, whose type `threading` does not name
     _turn: Any  # an RLock for each use of the store; a thread that needs both takes `lock` first
     _transactions: Transactions
+    _notes: Notes
     _order: int  # the number of states that were encoded; see `Encoded`
     _committed: int  # states up to this order are durable, or a load has replaced them
     _incoming: tuple[str | None, dict[Any, Any]] | None  # see `_adopt_incoming`
+    _inherited: bytes | None  # in a child of fork: the digest of the parent's uncommitted state
+    _loaded: Loaded | None  # of a shared store, until it commits; see `_is_as_loaded`
 
     def __init__(
         self,
@@ -123,21 +132,22 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self.recovery = None
         self._store: Stored = Store(chosen.layout, mode=mode)
         self._events = Events(self.path, on_event)
+        self._incoming = self._loaded = self._inherited = None
         self._begin_alone()
         try:
             if flag != "r":
                 self._store.acquire(chosen.timeout)
             self._open()
             if autosync:
-                self._background().start()
+                self._start_autosync()
+            self._let_others_in()
+            lifetime.stores.add(self)
         except BaseException:
-            self._store.release()
+            lifetime.stores.remove(self)
+            self._store.abandon()
             del self._store  # nothing is open, so `__init__` may be called again
             raise
-        self._let_others_in()
-        if flag != "r":
-            lifetime.register(self)
-        elif not self._is_assignable:
+        if flag == "r" and not self._is_assignable:
             self.__class__ = lifetime.read_only_class(type(self))
 
     # --- public methods
@@ -201,7 +211,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
             return
         self._store.refuse_in_child()
         with self.lock:
-            outcome = self._commit(self._encode()) if self.flag != "r" else None
+            outcome = self._commit_at_end() if self.flag != "r" else None
+            self._stop_background()  # complete the futures, while an interrupt leaves it open
             self._release()
         self._tell(outcome)
 
@@ -340,17 +351,29 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._close_at_last()
 
     def _close_at_last(self) -> None:
+        """Save and close, or report why not. In any case, release: nobody can close it again."""
         try:
-            with self.lock:  # the transaction of another thread ends by itself
-                self._transactions.end_abandoned()
-            self.close()
-        except BaseException:
-            self._release()  # the caller is leaving the block, and cannot close it again
+            self._end()
+        except errors.RedundictError:
             raise
+        except BaseException:  # an interrupt, which goes on when the state is saved
+            try:
+                self._end()
+            except errors.RedundictError as error:
+                self._events.failed(error)
+            raise
+        finally:
+            self._release()
+
+    def _end(self) -> None:
+        with self.lock:  # the transaction of another thread ends by itself
+            self._transactions.end_abandoned()
+        self.close()
 
     def __reduce_ex__(self, _: object) -> tuple[Any, ...]:
         # A copy or a pickle is a plain dict, because a store has only one writer.
-        return dict, (dict(self),)
+        # Its items come last, so a copy of a store that contains itself contains itself.
+        return dict, (), None, None, iter(list(self.items()))
 
     # --- memory to store
 
@@ -387,7 +410,35 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
                 finally:
                     self._let_others_in()
             self._committed = max(self._committed, encoded.order)
+            self._loaded = None
         return outcome or Outcome(self.generation, {})
+
+    def _commit_at_end(self) -> Outcome | None:
+        """Commit the state, unless it is as it was loaded and another process has committed."""
+        encoded = self._encode()
+        try:
+            return self._commit(encoded)
+        except errors.ConflictError as conflict:
+            if isinstance(conflict, errors.DivergedError) or not self._is_as_loaded(encoded):
+                raise
+            return None
+
+    def _is_as_loaded(self, encoded: Encoded) -> bool:
+        """Return True if nothing was changed since a shared store was loaded.
+
+        The payload on disk cannot tell. A format may write an equal state in another way, and
+        defaults may have been added.
+        """
+        if self._loaded is None:
+            return False
+        try:
+            return self._options.format.encode(self._state_of(self._loaded)) == encoded.payload
+        except errors.RedundictError:
+            return False
+
+    def _sync_at_end(self) -> None:
+        """Commit the state at exit."""
+        self._tell(self._commit_at_end())
 
     def _begin_exclusive(self, timeout: float | None = None) -> None:
         """Commit the states of `sync_soon`, then take the lock of the store. `_turn` is held."""
@@ -429,14 +480,15 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._incoming = (self._store.digest, state)
         found, healed = self._store.heal(found)
         self._replace(state)
+        self._loaded = found if self._options.shared else None
         if found.is_empty:
             self._store.forget_content()
         self.recovery = recovery_of(found, healed) if found.flaws() else None
         return found
 
     def _tell(self, outcome: Outcome | None) -> None:
-        """Report a commit that is not durable in every copy. Memory and store agree (law 14)."""
-        if outcome and outcome.failures:
+        """Report the end of a commit. Memory and store agree (law 14)."""
+        if outcome and not outcome.is_silent:
             self._events.committed(outcome)
 
     def _tell_recovery(self) -> None:
@@ -469,6 +521,12 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
             raise
         self._committed = self._order
         self._incoming = None
+
+    def _undo(self, state: dict[Any, Any]) -> None:
+        """Replace memory at the end of a transaction; keep the items that others assigned."""
+        with self._notes.lock:
+            self._notes.add_to(state)
+            self._replace(state)
 
     def _adopt_incoming(self) -> None:
         """Load into memory the state that an interrupted call made durable (law 14)."""
@@ -505,16 +563,41 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self.lock = threading.RLock()
         self._turn = threading.RLock()
         self._transactions = Transactions(self.path)
+        self._notes = self._transactions.notes
         self._committer = None
         self._order = self._committed = 0
-        self._incoming = None
+
+    def _begin_as_child(self) -> None:
+        end_noting(self, self._notes)  # a child is in no transaction of its parent
+        super()._begin_as_child()
+
+    def _has_unsaved_changes(self) -> bool:
+        if self.flag == "r" or not (self or self.generation):
+            return False
+        try:
+            payload = self._options.format.encode(self)
+        except errors.FormatError:
+            return True
+        if self._inherited == hashlib.sha256(payload).digest():
+            return False
+        return not self._store.is_committed(payload, self.format)
+
+    def _note_inherited_state(self) -> None:
+        # A fork must stay cheap. And it must not run code of the application, which may wait for a
+        # lock of a thread that the child does not have.
+        own = safe_format(self.format)
+        if type(own) is type(self._options.format) and self._store.length <= _SMALL:
+            with contextlib.suppress(errors.FormatError):
+                payload = self._options.format.encode(self)
+                self._inherited = hashlib.sha256(payload).digest()
 
     def _release(self) -> None:
-        try:
-            self._let_go()
-        finally:
-            lifetime.unregister(self)
-            self.__class__ = lifetime.closed_class(type(self))
+        """Release the store and close the dict. After an interrupt, call it again."""
+        if isinstance(self, lifetime.Closed):
+            return
+        self._let_go()
+        lifetime.stores.remove(self)
+        self.__class__ = lifetime.closed_class(type(self))
 
 
 open = RedunDict  #: As in dbm and shelve: ``redundict.open(path, flag)``.

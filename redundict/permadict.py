@@ -35,13 +35,14 @@ class PermaDict(RedunDict[Any, Any]):
 
     - A second writer gets a `LockedError`.
     - A file that cannot be read is an error. The recipe started with an empty dict.
-    - A value that JSON or CSV would load as another value is refused.
+    - A value that the format would load as another value is refused.
 
     Args:
         filename: The path of the store.
         flag: As in dbm: ``r``, ``w``, ``c`` or ``n``.
         mode: The permission bits of the files.
-        format: ``"json"``, ``"csv"``, ``"pickle"``, or an object with ``dumps`` and ``loads``.
+        format: ``"json"``, ``"csv"``, ``"literal"``, ``"pickle"``, or an object with ``dumps`` and
+            ``loads``.
         *args: As for `dict.update`.
         **kwds: As for `dict.update`.
 
@@ -67,7 +68,7 @@ class PermaDict(RedunDict[Any, Any]):
         try:
             self.update(*args, **kwds)
         except BaseException:
-            lifetime.unregister(self)
+            lifetime.stores.remove(self)
             self._release()
             raise
 
@@ -122,9 +123,12 @@ class PermaDict(RedunDict[Any, Any]):
             return False
         return self._store.is_committed(self._encode().payload, self.format)
 
-    def _save_at_exit(self) -> None:
+    def _save_at_exit(self, deadline: float) -> None:
         if not self._is_unchanged_since_close():
-            super()._save_at_exit()
+            super()._save_at_exit(deadline)
+
+    def _sync_at_end(self) -> None:
+        self.sync()
 
     def _close_at_last(self) -> None:
         if not self._is_unchanged_since_close():
@@ -133,11 +137,8 @@ class PermaDict(RedunDict[Any, Any]):
     def _release(self) -> None:
         self._let_go()  # it stays registered, so later changes are saved at exit
 
-    def _begin_as_child(self) -> None:
-        if self._store.is_held():
-            super()._begin_as_child()
-        else:  # it was closed, so a child may use it and take the lock itself
-            self._begin_alone()
+    def _is_held_by_parent(self) -> bool:
+        return self._store.is_held()  # if it was closed, a child may take the lock itself
 
     def _starting_state(self) -> dict[Any, Any]:
         try:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from . import errors
 from . import report as integrity
@@ -25,6 +26,9 @@ from .engine.slots import Slot, SlotState
 from .engine.store import Outcome, Store
 from .errors import Fault
 from .stored import Stored
+
+#: Faults of a read, which may not come again.
+_UNREAD: Final = {Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE, Fault.MISSING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +217,8 @@ def prepared_repair(
     """
     with _locked(path, copies, timeout) as store:
         layout, found = survey.discover(store.layout.path, copies)
+        if any(slot.fault in _UNREAD for slot in found):  # look twice before it is put aside
+            layout, found = survey.discover(store.layout.path, copies)
         survey.refuse_if_denied(layout, found)
         if not any(slot.sound for slot in found):
             raise survey.lost(layout, found)
@@ -296,7 +302,10 @@ def commit_again(store: Stored, target: Loaded) -> Outcome:
         ConflictError: If another process has committed.
 
     """
-    return store.commit(target.payload, target.format, even_if_unchanged=True)
+    # The target must outlive a rollback that fails.
+    return store.commit(
+        target.payload, target.format, even_if_unchanged=True, spare=target.generation
+    )
 
 
 def warn_if_incomplete(path: str, outcome: Outcome) -> None:
@@ -339,10 +348,13 @@ def _locked(path: str | os.PathLike[str], copies: Copies | None, timeout: float)
     if all(slot.state is SlotState.MISSING for slot in found):
         raise integrity.not_found(layout.path)
     store = Store(layout)
-    store.lock.acquire(timeout)
     try:
+        store.lock.acquire(timeout)
         yield store
-    finally:
+    except BaseException:
+        store.abandon()
+        raise
+    else:
         store.release()
 
 

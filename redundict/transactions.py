@@ -4,41 +4,29 @@ The lock of the dict keeps other threads out. It cannot tell two tasks of one th
 module records the task. It also contains `modify`. It must not know slots or files.
 
 Invariants: no other thread or task ever joins a transaction. After an exception, memory is as it
-was at the last commit.
+was at the last commit, except for items that other threads and tasks assigned meanwhile.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 import weakref
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from . import errors
 from .committer import Encoded
+from .engine.clock import Wait
 from .engine.newest import Loaded
 from .engine.store import Outcome
+from .noting import Notes, begin_noting, end_noting
 from .options import Options, filled_in
 from .stored import Stored
 
 _PAUSE: Final = 0.001  #: Seconds before the second try to begin a transaction; then twice as many.
 _CONFLICT_PAUSE: Final = 0.01  #: Seconds before `modify` tries again after a conflict.
 _LONGEST_PAUSE: Final = 0.05  #: Seconds between two tries to begin a transaction, at most.
-
-
-def current_task() -> object:
-    """Return the asyncio task that runs in this thread; None if there is none."""
-    if "asyncio" not in sys.modules:
-        return None
-    import asyncio  # noqa: PLC0415 - slow to import, and it is loaded already
-
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no event loop runs here
-        return None
 
 
 @dataclass(slots=True)
@@ -51,7 +39,7 @@ class Transactions:
     path: str
     depth: int = 0  #: The number of open transactions.
     has_failed: bool = False  #: An inner transaction failed, so the outermost cannot commit.
-    _task: object = None
+    notes: Notes = field(default_factory=Notes)  #: The items that others assigned meanwhile.
     _outermost: Callable[[], Transaction[Any] | None] = lambda: None
 
     @property
@@ -61,13 +49,14 @@ class Transactions:
 
     def belongs_to_other_task(self) -> bool:
         """Return True if another task of this thread has an open transaction."""
-        return self.is_open and self._task is not current_task()
+        return self.is_open and not self.notes.is_own()
 
-    def begin(self, transaction: Transaction[Any] | None) -> None:
+    def begin(self, transaction: Callable[[], Transaction[Any] | None]) -> None:
         """Begin a transaction, alone or inside another one of the same task.
 
         Args:
-            transaction: The object to undo if an interrupt prevents its end; None for `modify`.
+            transaction: Returns the object to undo if an interrupt prevents its end; None if there
+                is none.
 
         Raises:
             TransactionError: If another task of this thread has an open transaction.
@@ -75,9 +64,9 @@ class Transactions:
         """
         if self.belongs_to_other_task():
             raise errors.other_task(self.path)
-        if transaction and not self.is_open:
-            self._outermost = weakref.ref(transaction)
-        self._task = current_task()
+        if not self.is_open:
+            self._outermost = transaction
+            self.notes.begin()
         self.depth += 1
 
     def end_abandoned(self) -> None:
@@ -98,6 +87,8 @@ class Transactions:
 
     def refuse_inside(self) -> None:
         """Raise `TransactionError` inside a transaction, which commits at its end."""
+        if self.belongs_to_other_task():
+            raise errors.other_task(self.path)
         if self.is_open:
             raise errors.inside_transaction(self.path)
 
@@ -105,6 +96,7 @@ class Transactions:
 class _Owner(Protocol):
     """The part of the dict that a transaction uses."""
 
+    path: str
     lock: Any
     _transactions: Transactions
 
@@ -121,11 +113,11 @@ class _Owner(Protocol):
     def _begin_exclusive(self, timeout: float) -> None: ...
     def _load(self) -> Loaded: ...
     def _state_of(self, found: Loaded) -> dict[Any, Any]: ...
-    def _replace(self, state: dict[Any, Any]) -> None: ...
     def _tell_recovery(self) -> None: ...
     def _encode_now(self) -> Encoded: ...
     def _commit(self, encoded: Encoded) -> Outcome: ...
     def _let_others_in(self) -> None: ...
+    def _undo(self, state: dict[Any, Any]) -> None: ...
     def _tell(self, outcome: Outcome | None) -> None: ...
 
 
@@ -147,11 +139,19 @@ class Transaction(Generic[State]):
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._running: Generator[None] | None = None
+        self._running: list[Generator[None]] = []  # one at most
 
     def __enter__(self) -> State:
-        self._running = self._steps()
-        next(self._running)
+        steps = _steps(self._state, weakref.ref(self))
+        self._running.append(steps)
+        if self._running[0] is not steps:  # also if another thread begins it at the same time
+            self._running.remove(steps)
+            raise errors.begun_already(self._state.path)
+        try:
+            next(steps)
+        except BaseException:
+            self._running.clear()
+            raise
         return self._state
 
     async def __aenter__(self) -> State:
@@ -171,17 +171,19 @@ class Transaction(Generic[State]):
     def __exit__(
         self, kind: object, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        running = self._running
-        if running is None:
+        if not self._running:
             return
         try:
             if error is None:
-                next(running, None)
+                next(self._running[0], None)
             else:
-                running.throw(error)
+                self._running[0].throw(error)
         except BaseException as raised:
-            if raised is not error:
+            # Python replaces a StopIteration that leaves a generator.
+            if raised is not error and not (_is_stop(error) and raised.__cause__ is error):
                 raise
+        finally:
+            self._running.clear()
 
     async def __aexit__(
         self, kind: object, error: BaseException | None, trace: TracebackType | None
@@ -190,58 +192,69 @@ class Transaction(Generic[State]):
 
     def close(self) -> None:
         """Undo the transaction if it has not ended. `end_abandoned` calls this."""
-        if self._running:
-            self._running.close()
+        for steps in self._running:
+            steps.close()
 
-    def _steps(self) -> Generator[None]:
-        """Begin, yield while the caller changes the dict, and then commit or undo."""
-        state, transactions, outcome = self._state, self._state._transactions, None
-        state._refuse_unready()
-        state._commit_waiting()
-        with state.lock:
-            state._refuse_closed()
-            transactions.begin(self)
-            failed, is_outermost, before = True, transactions.depth == 1, None
+
+def _is_stop(error: BaseException | None) -> bool:
+    return isinstance(error, StopIteration | StopAsyncIteration)
+
+
+def _steps(state: _Owner, transaction: weakref.ref[Transaction[Any]]) -> Generator[None]:
+    """Begin, yield while the caller changes the dict, and then commit or undo.
+
+    The transaction is referred to weakly. In a cycle, Python would not close this generator when
+    the transaction is dropped.
+    """
+    transactions, outcome = state._transactions, None
+    state._refuse_unready()
+    state._commit_waiting()
+    with state.lock:
+        state._refuse_closed()
+        transactions.begin(transaction)
+        failed, is_outermost, before = True, transactions.depth == 1, None
+        try:
+            begin_noting(state)
+            before = _commit_before(state) if is_outermost else None
+            yield
+            if is_outermost:
+                transactions.refuse_failed(state.generation)
+                outcome = state._commit(state._encode_now())
+            failed = False
+        finally:
             try:
-                before = self._commit_before() if is_outermost else None
-                yield
+                if before and not outcome:
+                    _undo(state, *before)
+            finally:  # assign first: Python raises an interrupt where a function begins
+                transactions.depth -= 1
+                transactions.has_failed = not is_outermost and (failed or transactions.has_failed)
                 if is_outermost:
-                    transactions.refuse_failed(state.generation)
-                    outcome = state._commit(state._encode_now())
-                failed = False
-            finally:
-                try:
-                    if before and not outcome:
-                        self._undo(*before)
-                finally:  # assign first: Python raises an interrupt where a function begins
-                    transactions.depth -= 1
-                    transactions.has_failed = not is_outermost and (
-                        failed or transactions.has_failed
-                    )
-                    state._let_others_in()
-        state._tell(outcome)
+                    end_noting(state, transactions.notes)
+                state._let_others_in()
+    state._tell(outcome)
 
-    def _commit_before(self) -> tuple[str, bytes]:
-        """Commit the state before the transaction, so that an undo can go back to it.
 
-        Returns:
-            Its digest and payload.
+def _commit_before(state: _Owner) -> tuple[str, bytes]:
+    """Commit the state before the transaction, so that an undo can go back to it.
 
-        """
-        state = self._state
-        encoded = state._encode_now()
-        with state._turn:  # hold the lock of a shared store until the end
-            state._store.acquire(state._options.timeout)
-        outcome = state._commit(encoded)
-        before = state._store.digest, encoded.payload
-        state._tell(outcome)
-        return before
+    Returns:
+        Its digest and payload.
 
-    def _undo(self, digest: str, payload: bytes) -> None:
-        """Restore the state before the transaction, unless a commit came after it."""
-        if self._state._store.digest == digest:
-            chosen = self._state._options
-            self._state._replace(filled_in(chosen.format.decode(payload), chosen.defaults))
+    """
+    encoded = state._encode_now()
+    with state._turn:  # hold the lock of a shared store until the end
+        state._store.acquire(state._options.timeout)
+    outcome = state._commit(encoded)
+    before = state._store.digest, encoded.payload
+    state._tell(outcome)
+    return before
+
+
+def _undo(state: _Owner, digest: str, payload: bytes) -> None:
+    """Restore the state before the transaction, unless a commit came after it."""
+    if state._store.digest == digest:
+        chosen = state._options
+        state._undo(filled_in(chosen.format.decode(payload), chosen.defaults))
 
 
 class _TryAgainError(Exception):
@@ -272,14 +285,14 @@ def modify(state: State, function: Callable[[State], Result], timeout: float) ->
     """
     state._refuse_unready()
     state._commit_waiting()
-    deadline = time.monotonic() + timeout
+    wait = Wait()
     while True:
         try:
-            result, outcome = _modify_once(state, function, max(deadline - time.monotonic(), 0))
+            result, outcome = _modify_once(state, function, max(timeout - wait.elapsed, 0.0))
         except _TryAgainError as again:
-            if time.monotonic() + _CONFLICT_PAUSE > deadline:
+            if wait.elapsed + _CONFLICT_PAUSE > timeout:
                 raise again.cause from None
-            time.sleep(_CONFLICT_PAUSE)
+            wait.pause(_CONFLICT_PAUSE)
             continue
         state._tell_recovery()
         state._tell(outcome)
@@ -295,8 +308,9 @@ def _modify_once(
         try:
             with state._turn:
                 state._begin_exclusive(timeout)
-                transactions.begin(None)
+                transactions.begin(lambda: None)
                 found = state._load()
+                begin_noting(state)
             if found.is_empty:
                 start = state._state_of(found)  # may read a plain file; an undo must not read
             result = function(state)
@@ -309,8 +323,10 @@ def _modify_once(
         finally:
             try:
                 if found and not outcome and state._store.digest == found.digest:
-                    state._replace(state._state_of(found) if start is None else start)
+                    state._undo(state._state_of(found) if start is None else start)
             finally:
                 transactions.depth, transactions.has_failed = before
+                if not transactions.is_open:
+                    end_noting(state, transactions.notes)
                 state._let_others_in()
     return result, outcome
