@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Gather the whole evidence that nothing is lost: one command, a progress bar, one table.
 
-    sudo python scripts/evidence.py                # about half an hour
+    sudo python scripts/evidence.py                # about an hour and a half
     sudo python scripts/evidence.py --scale 0.01   # a look at all of it
 
 Exits with 1 if anything was lost, corrupt or untyped, or if a mutant got by. Without root or
@@ -23,6 +23,8 @@ from typing import Final
 
 import bitrot
 import fuzz
+import inject
+import interrupts
 import kill
 import powercut
 import pytest
@@ -34,6 +36,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[1]
 KILLS: Final = 5_000
 INPUTS: Final = 2_000_000
 CUTS: Final = 500  #: Per program and file system.
+REFUSALS: Final = 0.25  #: The part of all calls and errors that strace refuses.
 TESTS: Final = 65  #: Enumerations and mutants, for the bar.
 OPTIONS: Final = ("-q", "-p", "no:cacheprovider", "-n=0", "-m=")  #: In this process, all tests.
 Rows = list[tuple[str, int, int]]  #: What was tried, how often, and how often it went wrong.
@@ -79,6 +82,26 @@ def counted(name: str, counts: dict[str, int], bad: Sequence[str]) -> Rows:
     return [(name, next(iter(counts.values())), sum(counts[what] for what in bad))]
 
 
+def refused(scale: float, seed: int, progress: Progress) -> Rows:
+    """Return what calls that strace refuses do; nothing if it is not here."""
+    if why_not := inject.unavailable():
+        print(f"left out: refused system calls ({why_not})", file=sys.stderr)
+        return []
+    task = progress.add_task("refused system calls", total=None)
+
+    def tick(total: int) -> None:
+        progress.update(task, total=total, advance=1)
+
+    return counted("system calls refused", inject.run(scale, seed=seed, tick=tick), inject.BAD)
+
+
+def interrupted(scale: float, seed: int, tick: Callable[[], object]) -> Rows:
+    """Return what interrupts do: at each point, of real timers, and of Ctrl-C."""
+    seconds, count = interrupts.SECONDS * scale, max(1, int(interrupts.COUNT * scale))
+    found = interrupts.run(min(scale, 1.0), seconds, count, seed=seed, tick=tick)
+    return [row for kind in found for row in counted(kind, found[kind], interrupts.BAD)]
+
+
 def table(rows: Rows) -> str:
     """Return the rows as a table in Markdown."""
     lines = ["| evidence | tried | went wrong |", "|---|--:|--:|"]
@@ -100,7 +123,7 @@ def main() -> int:
     found: dict[str, Counter[str]] = {}
     with Progress(console=Console(stderr=True)) as progress:
 
-        def bar(name: str, total: int) -> Callable[[], object]:
+        def bar(name: str, total: int | None) -> Callable[[], object]:
             task = progress.add_task(name, total=total)
             return lambda: progress.advance(task)
 
@@ -108,6 +131,8 @@ def main() -> int:
         rows += counted("kills", counts, kill.BAD)
         counts = fuzz.run(inputs, seed=args.seed, tick=bar("hostile bytes", inputs))
         rows += counted("inputs to the slot parser", counts, fuzz.BAD)
+        rows += refused(REFUSALS * args.scale, args.seed, progress)
+        rows += interrupted(args.scale, args.seed, bar("interrupts", None))
         rows += simulated(bar("simulated disk, mutants", TESTS))
         if why_not:
             print(f"left out: power cuts on file systems ({why_not})", file=sys.stderr)
