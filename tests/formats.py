@@ -15,7 +15,7 @@ from redundict.errors import UnstorableError
 from redundict.formats.resolve import Format, resolve
 
 State = dict[Any, Any]
-JSON, CSV, PICKLE, MARSHAL = map(resolve, ("json", "csv", "pickle", marshal))
+JSON, CSV, LITERAL, PICKLE, MARSHAL = map(resolve, ("json", "csv", "literal", "pickle", marshal))
 
 
 class Colour(enum.IntEnum):
@@ -83,6 +83,22 @@ def in_itself(kind: str) -> State:
 
 def text_dumps(state: State) -> str:
     return json.dumps(state)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two states are equal, types, the order of keys and the sign of zero included."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        pairs = zip(one.items(), other.items(), strict=False)
+        return len(one) == len(other) and all(same(a, b) for a, b in pairs)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, set):
+        return len(one) == len(other) and all(any(same(a, b) for b in other) for a in one)
+    if isinstance(one, complex):
+        return same((one.real, one.imag), (other.real, other.imag))
+    return repr(one) == repr(other)
 
 
 def namespace(**functions: Callable[..., Any]) -> types.SimpleNamespace:

@@ -21,20 +21,23 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from io import FileIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import redundict
-from redundict import committer, errors, lifetime, mapping, recovery
-from redundict.cli import exits
+from redundict import committer, errors, lifetime, mapping, recovery, transactions
+from redundict.cli import exits, render
 from redundict.cli.parser import main as command_line
 from redundict.cli.parser import parser
 from redundict.engine import (
+    clock,
     disk,
     files,
     history,
@@ -75,6 +78,7 @@ __all__ = [
     "Verified",
     "WaitingDisk",
     "command_line",
+    "commands",
     "encode_note",
     "errors",
     "exits",
@@ -96,6 +100,12 @@ ONE_MODULE_EACH = {
     "filelock": lock.__name__,
     "pickle.loads": "redundict.formats.pickles",
 }  #: A dangerous word, and the one module whose code has it.
+
+
+def commands() -> dict[str, Any]:
+    """Return the parser of each command, by its name."""
+    (added,) = (a for a in parser()._actions if hasattr(a, "choices") and a.choices)
+    return dict(added.choices)
 
 
 # --- Stand-ins for the system calls
@@ -237,6 +247,14 @@ def overwrite(path: str, *parts: bytes, **options: Any) -> None:
         raise error
 
 
+# --- Threads
+
+
+def alone(patch: Patch, *, alone: bool = True) -> None:
+    """Let an encoder find that no other thread is running, or that one is."""
+    patch.setattr(snapshots, "other_threads_running", lambda: not alone)
+
+
 # --- Time
 
 
@@ -253,8 +271,7 @@ class _Clock(datetime):
 def set_clock(patch: Patch, now: Callable[[], datetime]) -> None:
     """Let `now` be asked for the time of each commit, and for the ages of generations."""
     patch.setattr(_Clock, "source", staticmethod(now), raising=False)
-    for module in (trailer, store):
-        patch.setattr(module, "datetime", _Clock)
+    patch.setattr(trailer, "datetime", _Clock)
 
 
 def no_patience(patch: Patch) -> None:
@@ -262,9 +279,31 @@ def no_patience(patch: Patch) -> None:
     patch.setattr(survey, "_FRESH", 0.0)
 
 
-def readers_clock(patch: Patch, clock: object) -> None:
-    """Let readers wait by a `clock`, which has `time`, `monotonic` and `sleep`."""
-    patch.setattr(survey, "time", clock)
+def readers_clock(patch: Patch, stand_in: object) -> None:
+    """Let every wait ask a `stand_in` for the time. It has `time`, `monotonic` and `sleep`."""
+    patch.setattr(clock, "time", stand_in)
+
+
+def stopped_clock(patch: Patch, when: datetime | None) -> None:
+    """Stop every clock at a time; None is a time that `datetime` cannot hold."""
+
+    def refuse() -> datetime:
+        raise OverflowError("the year is out of range")
+
+    seconds = when.timestamp() if when else 1e15
+    stand_in = SimpleNamespace(
+        time=lambda: seconds,
+        monotonic=lambda: 1000.0,
+        perf_counter=lambda: 1000.0,
+        sleep=time.sleep,
+    )
+    for module in (clock, trailer, transactions, committer):
+        patch.setattr(module, "time", stand_in, raising=False)
+    patch.setattr(time, "perf_counter", stand_in.perf_counter)  # filelock asks it
+    set_clock(patch, (lambda: when) if when else refuse)
+
+
+local_time = render.local
 
 
 # --- The engine: payloads, no dicts
@@ -434,6 +473,11 @@ def believe(content: bytes) -> Verified:
     return Verified(claim, content[: claim.length], b"")
 
 
+def huge_slots(patch: Patch, least: int) -> None:
+    """Let slots be hashed in pieces, before they are read, from `least` bytes on."""
+    patch.setattr(survey, "_HUGE", least)
+
+
 def verify_side_by_side(patch: Patch, least: int) -> None:
     """Let slots be verified by several threads from `least` bytes on."""
     patch.setattr(survey, "_LARGE", least)
@@ -453,6 +497,11 @@ def no_lock(patch: Patch) -> None:
     patch.setattr(lock.WriterLock, "acquire", lambda *_: None)
 
 
+def lock_of(path: str) -> lock.WriterLock:
+    """Return the lock of the store at a path, not held."""
+    return lock.WriterLock(f"{path}.lock", path)
+
+
 def notes_passed_on(path: str, *notes: str) -> list[str]:
     """Take and release the lock at `path`, leaving each note; return what each holder was left."""
     left = []
@@ -466,13 +515,13 @@ def notes_passed_on(path: str, *notes: str) -> list[str]:
 
 def kill(state: redundict.RedunDict[Any, Any]) -> None:
     """Leave a store as a killed process does: nothing more is saved, and the lock is free."""
-    lifetime.unregister(state)
+    lifetime.stores.remove(state)
     engine_of(state)._inner.lock.release()
 
 
 def forget(state: redundict.RedunDict[Any, Any]) -> None:
     """Let nothing be saved when a dict is dropped, or at the exit."""
-    lifetime.unregister(state)
+    lifetime.stores.remove(state)
 
 
 @contextlib.contextmanager
@@ -480,6 +529,24 @@ def background_lock_held(state: redundict.RedunDict[Any, Any]) -> Iterator[None]
     """Hold what the background needs, as a thread of the parent may at a fork."""
     with state._background()._queue:
         yield
+
+
+def commit_nothing_soon(patch: Patch) -> None:
+    """Let states of `sync_soon` wait until another call commits them."""
+    patch.setattr(committer.Committer, "start", lambda _: None)
+
+
+def call_while_replacing(patch: Patch, function: Callable[[], object]) -> None:
+    """Call a function while a state in memory is cleared and not yet filled again."""
+
+    class Interrupted(dict[Any, Any]):
+        @staticmethod
+        def update(state: Any, other: Any) -> None:
+            patch.undo()
+            function()
+            dict.update(state, other)
+
+    patch.setattr(mapping, "dict", Interrupted, raising=False)
 
 
 def without_snapshots(patch: Patch) -> None:
@@ -501,7 +568,7 @@ def is_code(file: str) -> bool:
 
 
 #: A line of a program: at its exit, wait 0.2 s for a transaction of another thread.
-BRIEF_AT_EXIT = "import redundict.mapping; redundict.mapping._AT_EXIT = 0.2"
+BRIEF_AT_EXIT = "import redundict.lifetime; redundict.lifetime._AT_EXIT = 0.2"
 #: An expression of a program: leave `it` as an interrupt in the middle of a reload leaves it.
 HALF_REPLACED = 'it._replace({}) or setattr(it, "_incoming", (None, {"n": 0}))'
 

@@ -423,7 +423,12 @@ def test_log_lists_the_generations_newest_first(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("format", "state"),
-    [("json", {"naïve": "☃\n" * 3, "empty": {}}), ("csv", {"a": 'x,"y"\n'}), ("pickle", {1: (2,)})],
+    [
+        ("json", {"naïve": "☃\n" * 3, "empty": {}}),
+        ("csv", {"a": 'x,"y"\n'}),
+        ("literal", {1: {2}}),
+        ("pickle", {1: (2,)}),
+    ],
 )
 def test_show_writes_the_payload_byte_for_byte(
     path: str, format: str, state: dict[Any, Any]

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import array
 import collections
+import dataclasses
+import functools
 import json
 import marshal
 import math
 import pickle
+import random
+import re
 import types
+import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import redundict
 from redundict.errors import FormatError
 from redundict.formats.resolve import Format, resolve
 
@@ -109,6 +119,46 @@ def forgetful(change: Callable[[State], Any]) -> Format:
         ({"a": math.nan}, lambda _: {"a": None}, "state['a']", "nan (float) comes back as None"),
         ({"a": math.nan}, lambda _: {"a": 0.0}, "state['a']", "nan (float) comes back as 0.0"),
         ({"a": {1}}, lambda _: {"a": {1, 2}}, "state['a']", "{1} (set) comes back as {1, 2} (set)"),
+        ({"a": {1}}, lambda _: {"a": {True}}, "state['a']", "its item 1 (int) comes back as True"),
+        (
+            {"a": {(1,)}},
+            lambda _: {"a": {(1.0,)}},
+            "state['a']",
+            "its item (1,) (tuple) comes back",
+        ),
+        ({(1,): 1}, lambda _: {(True,): 1}, "state", "key (1,) (tuple) comes back as (True,) (tup"),
+        ({"a": 0.0}, lambda _: {"a": -0.0}, "state['a']", "0.0 (float) comes back as -0.0 (float)"),
+        ({"a": -0j}, lambda _: {"a": 0j}, "state['a']", "(-0-0j) (complex) comes back as 0j (com"),
+        (
+            {"a": frozenset({1})},
+            lambda _: {"a": {1}},
+            "state['a']",
+            "frozenset({1}) (frozenset) co",
+        ),
+        (
+            {"a": collections.deque([1, "x"])},
+            lambda _: {"a": collections.deque([1.0, "x"])},
+            "state['a']",
+            "deque([1, 'x']) (deque) comes back as deque([1.0, 'x']) (deque)",
+        ),
+        (
+            {"a": collections.deque([1], 3)},
+            lambda _: {"a": collections.deque([1])},
+            "state['a']",
+            "deque([1], maxlen=3) (deque) comes back as deque([1]) (deque)",
+        ),
+        (
+            {"a": array.array("i", [1])},
+            lambda _: {"a": array.array("f", [1])},
+            "state['a']",
+            "array('i', [1]) (array) comes back as array('f', [1.0]) (array)",
+        ),
+        (
+            {"a": datetime(2026, 1, 1, tzinfo=UTC)},
+            lambda _: {"a": datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))},
+            "state['a']",
+            "datetime.datetime(2026, 1, 1, 0, 0, tzinfo=datetime.timezone",
+        ),
         ({"a": "x"}, lambda _: {}, "state", "key 'a' (str) does not come back"),
         ({"a": {}}, lambda _: {"a": []}, "state['a']", "{} (dict) comes back as [] (list)"),
         ({"a": Opaque()}, lambda _: {"a": None}, "state['a']", "<"),
@@ -130,6 +180,203 @@ def test_what_a_format_gives_back_must_be_a_dict() -> None:
         forgetful(list).decode(pickle.dumps({"a": 1}))
 
 
+class Model:
+    """An object whose `==` answers with an array, as numpy's do."""
+
+    def __init__(self, *weights: float, name: str = "m") -> None:
+        self.weights, self.name = array.array("d", weights), name
+
+    def __eq__(self, other: object) -> Any:
+        return [one == two for one, two in zip(self.weights, vars(other)["weights"], strict=True)]
+
+    __hash__ = None  # type: ignore[assignment] # as numpy's arrays
+
+
+class Ambiguous(Model):
+    """An object whose `==` answers with something that is neither true nor false."""
+
+    def __eq__(self, other: object) -> Any:
+        return Ambiguous()
+
+    __hash__ = None  # type: ignore[assignment] # as numpy's arrays
+
+    def __bool__(self) -> bool:
+        raise ValueError("the truth value is ambiguous")
+
+
+class Raising(Model):
+    """An object whose `==` raises."""
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("not comparable")
+
+    __hash__ = None  # type: ignore[assignment] # as pandas' frames
+
+
+class Opposed(Model):
+    """An object that is equal to nothing, itself included, as pandas' NaT."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass
+class Run:
+    model: Any
+    rate: Any = 0.5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slotted:
+    x: Any
+
+
+PICKLES = namespace(dumps=pickle.dumps, loads=pickle.loads)
+ODDLY_EQUAL = [Model, Ambiguous, Raising, Opposed]
+
+
+@pytest.mark.parametrize("kind", ODDLY_EQUAL)
+def test_an_object_whose_equality_does_not_answer_is_stored(path: str, kind: type[Model]) -> None:
+    """As with `format="pickle"`: at any depth, empty ones too, and in objects that hold it."""
+    state = {"a": kind(1, 2), "b": [(kind(),)], "run": Run(kind(3)), "nan": kind(math.nan)}
+    for format in ("pickle", PICKLES):
+        with redundict.open(path, "n", format=format) as store:
+            store.update(state)
+        back = redundict.load(path, format=format)
+        assert [type(back["a"]), type(back["b"][0][0]), type(back["run"].model)] == [kind] * 3
+        assert list(back["a"].weights) == [1, 2]
+        assert list(back["run"].model.weights) == [3]
+
+
+@pytest.mark.parametrize("kind", ODDLY_EQUAL)
+def test_an_object_whose_equality_does_not_answer_is_compared_by_its_parts(
+    kind: type[Model],
+) -> None:
+    """A format that loses a part, or changes its type, is found out all the same."""
+    for other, item in (
+        (kind(1, 3), "state['a'].weights"),
+        (kind(1), "state['a'].weights"),
+        (kind(1, 2, name="n"), "state['a'].name"),
+        (kind(1, 2, name=Word.YES), "state['a'].name"),
+        (Run(1), "state['a']"),
+    ):
+        format = forgetful(lambda _, other=other: {"a": other})
+        assert refusal_of(format, {"a": kind(1, 2)}).item == item
+    lost = kind(1, 2)
+    del lost.name
+    error = refusal_of(forgetful(lambda _: {"a": lost}), {"a": kind(1, 2)})
+    assert "its attribute name does not come back" in error.what
+
+
+@pytest.mark.parametrize(
+    ("given", "back", "item"),
+    [
+        (Run(1), Run(True), "state['a'].model"),
+        (Run([1, (2,)]), Run([1, (2.0,)]), "state['a'].model[1][0]"),
+        (Run({"x": {1}}), Run({"x": {1.0}}), "state['a'].model['x']"),
+        (Slotted(1), Slotted(1.0), "state['a']"),
+        (types.SimpleNamespace(x=1), types.SimpleNamespace(x=True), "state['a'].x"),
+        (Slotted(Run(1)), Slotted(Run(Colour.RED)), "state['a']"),
+        (functools.partial(int, 1), functools.partial(int, 2), "state['a']"),
+    ],
+    ids=repr,
+)
+def test_an_object_that_is_equal_is_looked_into(given: object, back: object, item: str) -> None:
+    """What you load is what you saved: the same types inside objects, too."""
+    error = refusal_of(forgetful(lambda _: {"a": back}), {"a": given})
+    assert error.item == item
+    comes_back_alike = resolve(PICKLES)
+    comes_back_alike.decode(comes_back_alike.encode({"a": given, "b": [given]}))
+
+
+def test_a_class_that_is_made_anew_is_another_one() -> None:
+    """Its objects are no instances of the program's own class, and the error says so."""
+    again = type("Node", (), {})
+    error = refusal_of(forgetful(lambda _: {"a": again()}), {"a": Node()})
+    assert "(Node) comes back as an object of another class Node" in error.what
+
+
+class Node:
+    """Refers to itself through others."""
+
+    def __init__(self) -> None:
+        self.children: list[Any] = []
+        self.parent: Any = None
+
+
+def test_objects_that_refer_to_each_other_are_compared_once() -> None:
+    """The walk ends, and still finds what is changed."""
+    root, child = Node(), Node()
+    root.children.append(child)
+    child.parent = root
+    format = resolve(PICKLES)
+    back = format.decode(format.encode({"a": root, "b": child}))
+    assert back["a"].children[0].parent is back["a"]
+    other = pickle.loads(pickle.dumps(root))
+    other.children[0].parent = Node()
+    error = refusal_of(forgetful(lambda _: {"a": other}), {"a": root})
+    assert error.item == "state['a'].children[0].parent.children"
+
+
+class Keeping(dict[str, int]):
+    """A dict with an attribute."""
+
+    note: Any = None
+
+
+def test_the_attributes_of_a_container_are_compared() -> None:
+    """A format may give the items back, and lose what the subclass adds."""
+    given, back = Keeping(x=1), Keeping(x=1)
+    given.note = 1
+    assert given == back
+    error = refusal_of(forgetful(lambda _: {"a": back}), {"a": given})
+    assert "its attribute note does not come back" in error.what
+    back.note = True
+    assert refusal_of(forgetful(lambda _: {"a": back}), {"a": given}).item == "state['a'].note"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.nan,
+        Decimal("nan"),
+        [Decimal("1.50"), Fraction(1, 3), uuid.UUID(int=7), Path("a/b")],
+        {"x": (datetime(2026, 1, 1, tzinfo=UTC), range(3), slice(1), bytearray(b"x"))},
+        re.compile("x+", re.IGNORECASE),
+        random.Random(7),
+        collections.defaultdict(list, a=[1]),
+        collections.deque([1, {2}], 5),
+        functools.partial(int, base=2),
+        [len, dict, ..., NotImplemented],
+        [Run(math.nan), Run([1, {"x": math.nan}], Decimal("nan")), Slotted(complex(0, math.nan))],
+        ValueError("x", 1),
+        {Path("x"), frozenset({1, 2}), "y"},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_pickle_gives_back_is_stored_by_an_object_that_pickles(value: object) -> None:
+    """The comparison finds no fault with objects of the standard library."""
+    format = resolve(PICKLES)
+    assert type(format.decode(format.encode({"a": value}))["a"]) is type(value)
+
+
+def as_lists(value: Any) -> Any:
+    """Return what formats like YAML and msgpack make of tuples, at any depth."""
+    if isinstance(value, dict):
+        return {key: as_lists(item) for key, item in value.items()}
+    return [as_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("value", [(1,), [(1, 2)], {"x": {"y": ((),)}}, Run((1,))])
+def test_a_tuple_that_comes_back_as_a_list_is_named(value: Any) -> None:
+    """This is what formats without tuples do to them."""
+    inside = Run(as_lists(value.model)) if isinstance(value, Run) else as_lists(value)
+    error = refusal_of(forgetful(lambda _: {"a": inside}), {"a": value})
+    assert "(tuple) comes back as [" in error.what
+
+
 @pytest.mark.parametrize(
     "value", [math.nan, [math.nan, 1.0], {"x": (math.nan,)}, Opaque(), {Colour.RED}]
 )
@@ -149,6 +396,19 @@ def test_what_equals_nothing_but_came_back_alike_is_taken(value: object) -> None
 def test_what_an_encoder_refuses_is_refused_by_its_path(state: State, item: str) -> None:
     """Whatever a foreign encoder raises, the caller gets one type of error, with the item."""
     assert refusal_of(MARSHAL, state).item == item
+
+
+def test_what_a_decoder_refuses_is_refused_by_its_path() -> None:
+    """What was encoded and cannot be read is not written, and the message is about the item."""
+
+    def loads(payload: bytes) -> Any:
+        if b"bad" in payload:
+            raise KeyError("not this one")
+        return pickle.loads(payload)
+
+    error = refusal_of(resolve(namespace(dumps=pickle.dumps, loads=loads)), {"a": [1, "bad"]})
+    assert error.item == "state['a'][1]"
+    assert "not readable as my.format: KeyError: 'not this one': not storable" in error.what
 
 
 def test_an_encoder_that_refuses_everything_names_the_state() -> None:

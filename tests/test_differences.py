@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -35,7 +38,7 @@ def same(one: Any, other: Any) -> bool:
         )
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other or repr(one) == repr(other) == "nan")
+    return repr(one) == repr(other)  # unlike `==`: NaN equals NaN, and 0.0 is not -0.0
 
 
 def applied(old: Any, changes: list[Change]) -> Any:
@@ -102,6 +105,17 @@ def test_the_changes_of_a_list_make_the_old_one_the_new_one(items: list[Any], da
         ({"odd key": 1}, {"odd key": 2}, ["['odd key']: 1 -> 2"]),
         ({"a": {"b": 1}}, {"a": [1]}, ["a: {'b': 1} -> [1]"]),
         ({"a": float("nan")}, {"a": float("nan")}, []),
+        ({"a": 0.0}, {"a": -0.0}, ["a: 0.0 -> -0.0"]),
+        ({"a": (1, 2)}, {"a": (1, 3)}, ["a: (1, 2) -> (1, 3)"]),
+        ({"a": (1,)}, {"a": (True,)}, ["a: (1,) -> (True,)"]),
+        ({"a": ()}, {"a": set()}, ["a: () -> set()"]),
+        ({"a": {1}}, {"a": {1.0}}, ["a: {1} -> {1.0}"]),
+        ({"a": {"x", "y"}}, {"a": {"y", "x"}}, []),
+        ({"a": [(1, [2, 3])]}, {}, ["- a: [(2 items)]"]),
+        ({"a": b"x"}, {"a": "x"}, ["a: b'x' -> 'x'"]),
+        ({1: "x"}, {True: "x"}, ["- [1]: 'x'", "+ [True]: 'x'"]),
+        ({(1, 2): {b"k": 1}}, {(1, 2): {b"k": 2}}, ["[(1, 2)][b'k']: 1 -> 2"]),
+        ({None: 1j}, {None: -1j}, ["[None]: 1j -> (-0-1j)"]),
     ],
 )
 def test_a_change_reads_as_a_person_would_write_it(
@@ -122,7 +136,8 @@ def test_a_line_is_short_and_cannot_attack_a_terminal(value: Any, key: str) -> N
 
 def test_a_huge_value_costs_little() -> None:
     """Abbreviating does not write the whole value out first."""
-    huge = {"a": "x" * 50_000_000, "b": list(range(1_000_000))}
+    huge = {"a": "x" * 50_000_000, "b": list(range(1_000_000)), "c": tuple(range(1_000_000))}
+    huge |= {"d": [set(range(1_000_000))]}
     started = time.process_time()  # a busy machine is no failure
     lines = [differences.line(change) for change in differences.differences({}, huge)]
     assert time.process_time() - started < 0.5
@@ -190,12 +205,25 @@ def test_as_json_is_json(old: dict[Any, Any], new: dict[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize(
+    "value", [(1,), {1}, set(), b"x", 1j, ..., {1: 2}, {None: [1]}, [(1,), {"a": {b"k": {2}}}]]
+)
+def test_what_json_cannot_hold_is_given_as_its_text(value: Any) -> None:
+    """A literal may hold it, as a value or in a key."""
+    (change,) = differences.differences({}, {(1, "k"): {"a": value}})
+    facts = differences.as_json(change)
+    assert json.loads(json.dumps(facts)) == facts
+    assert facts["path"] == [{"repr": "(1, 'k')"}]
+    assert "repr" in json.dumps(facts["new"])
+
+
+@pytest.mark.parametrize(
     ("old", "new", "text"),
     [
         ({"a": 1, "b": 1}, {"b": 2, "c": 3, "d": 4}, "+2 -1 ~1"),
         ({"a": 1}, {"a": 1}, "="),
         ({}, {str(n): n for n in range(10)}, "+10"),
         ({"a": {"b": 1}}, {"a": {"b": 2}}, "~1"),
+        ({1: "x"}, {True: "x"}, "+1 -1"),
     ],
 )
 def test_a_summary_counts_the_keys_at_the_top(
@@ -203,3 +231,18 @@ def test_a_summary_counts_the_keys_at_the_top(
 ) -> None:
     """Added, removed and changed, those that are not zero."""
     assert differences.summary(old, new) == text
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_equal_sets_are_the_same_in_every_process(seed: int) -> None:
+    """The order of a set depends on its history and on the process, and is no change."""
+    program = (
+        "from redundict.cli.differences import differences as d;"
+        "print([*d({'a': {'x', 'y'}}, {'a': {'y', 'x'}})],"
+        " [*d({'a': [{'x', 'y', 'z'}]}, {'a': [{'z', 'y', 'x'}]})])"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[] []\n"

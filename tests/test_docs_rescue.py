@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def store(path: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the store of the document: three generations, saved at fixed times."""
-    seconds = itertools.count()
+    seconds = itertools.count(-1)  # the note in the lock file comes first
     with monkeypatch.context() as patch:
         set_clock(patch, lambda: START + timedelta(seconds=next(seconds)))
         with redundict.open(path, keep=2) as state:

@@ -6,8 +6,11 @@ import errno
 import gc
 import logging
 import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +65,84 @@ def test_a_healed_copy_is_an_event_and_no_warning(path: str) -> None:
     assert [event.kind for event in events] == [EventKind.RECOVERED]
     assert events[0].recovery is not None
     assert events[0].recovery.complete
+
+
+def test_healed_damage_and_a_lost_copy_are_logged_as_warnings(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever reads the log at the usual level learns that a disk is failing."""
+    two_generations(path)
+    damage.flip(f"{path}.a1", 3)
+    with redundict.open(path, keep=2) as state:
+        os.remove(f"{path}.b0")
+        os.mkdir(f"{path}.b0")
+        state["n"] = 3
+        with pytest.warns(redundict.RedundancyWarning):
+            state.sync()
+        os.rmdir(f"{path}.b0")
+    told = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert [level for level, _ in told] == [logging.WARNING] * 2
+    assert "healed: state.json.a1" in told[0][1]
+    assert "not in every copy" in told[1][1]
+
+
+OPEN = """
+import logging, os, redundict, sys, warnings
+exec(sys.argv[2])
+with redundict.open(sys.argv[1], keep=2) as state:
+    print("opened", dict(state))
+    os.remove(sys.argv[1] + ".b1")
+    os.mkdir(sys.argv[1] + ".b1")
+    state["n"] = 3
+    try:
+        state.sync()
+    except redundict.RedundancyWarning:
+        print("warned")
+    os.rmdir(sys.argv[1] + ".b1")
+"""
+AS_LOGGED, AS_WARNED, AS_ERRORS = "logging.basicConfig()", "pass", "warnings.simplefilter('error')"
+
+
+@pytest.mark.parametrize(
+    ("first_line", "recovered", "degraded"),
+    [(AS_WARNED, 1, 1), (AS_LOGGED, 2, 2), (AS_ERRORS, 1, 0)],
+    ids=["plain", "logging", "errors"],
+)
+def test_a_program_without_logging_is_told_each_sentence_once(
+    path: str, first_line: str, recovered: int, degraded: int
+) -> None:
+    """Without logging, only warnings print. One that became an error is raised, or else logged."""
+    two_generations(path)
+    for copy in "ab":
+        damage.flip(f"{path}.{copy}1", 3)
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, path, first_line],
+        env=os.environ | {"PYTHONPATH": str(Path(redundict.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith("opened {'n': 1}\n")
+    assert ("warned" in done.stdout) == (first_line == AS_ERRORS)
+    assert done.stderr.count("a newer one may have been lost") == recovered
+    assert done.stderr.count("is durable, but not in every copy") == degraded
+    redundict.repair(path)
+
+
+def test_healed_damage_prints_nothing_where_logging_is_not_configured(path: str) -> None:
+    """What was mended without a loss disturbs no output of a program that did not ask for it."""
+    two_generations(path)
+    damage.flip(f"{path}.a1", 3)
+    done = subprocess.run(
+        [sys.executable, "-c", "import redundict, sys; redundict.open(sys.argv[1]).close()", path],
+        env=os.environ | {"PYTHONPATH": str(Path(redundict.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
 
 
 def test_lost_redundancy_is_an_event(path: str) -> None:

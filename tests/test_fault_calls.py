@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -413,3 +414,102 @@ def test_a_store_is_opened_and_read_on_a_full_ext4(small_disk: Path) -> None:
         assert state == {"n": 2}
         state.rollback()
     assert redundict.load(path) == {"n": 1}
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EACCES])
+def test_a_folder_that_cannot_be_listed_is_an_error_and_no_older_state(
+    path: str, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    """The newest generation may lie in a slot that only the list of the folder shows."""
+
+    class Unlisted(inside.Disk):
+        def names(self, directory: str) -> list[str]:
+            raise OSError(error, os.strerror(error), directory)
+
+    with redundict.open(path, keep=4) as state:
+        for state["n"] in range(1, 7):
+            state.sync()
+    for read in (redundict.load, redundict.check, redundict.open, redundict.repair):
+        with monkeypatch.context() as patch, pytest.raises(redundict.StorageError):
+            inside.use_disk(patch, Unlisted())
+            read(path)
+    assert redundict.load(path) == {"n": 6}
+
+
+def test_a_folder_that_cannot_be_listed_beside_one_that_can_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy on another disk has the newest generation, so a broken disk stops nobody."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    path = str(folders[0] / "state.json")
+
+    class Unlisted(inside.Disk):
+        def names(self, directory: str) -> list[str]:
+            if directory.endswith("two"):
+                raise OSError(errno.EIO, "broken", directory)
+            return super().names(directory)
+
+    with redundict.open(path, keep=4, copies=folders) as state:
+        for state["n"] in range(1, 7):
+            state.sync()
+    inside.use_disk(monkeypatch, Unlisted())
+    assert redundict.load(path, copies=folders) == {"n": 6}
+    shutil.rmtree(folders[1])  # each folder alone is half a store
+    shutil.rmtree(folders[0])
+
+
+class FailingOnce(inside.FailingDisk):
+    """A disk of which one call fails once: the one with this number, counted from 0."""
+
+    def __init__(self, call: str, error: int, number: int) -> None:
+        super().__init__(call, error)
+        self._number = number
+
+    def _check(self, call: str, path: str) -> None:
+        if call in self._calls:
+            self.count += 1
+            if self.count == self._number + 1:
+                super()._check(call, path)
+
+
+@pytest.mark.usefixtures("no_writer_is_waited_for")
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EINTR])
+@pytest.mark.parametrize("call", ["open_read", "read", "stat"])
+def test_a_read_that_fails_once_does_not_make_repair_put_the_newest_generation_aside(
+    path: str, monkeypatch: pytest.MonkeyPatch, error: int, call: str
+) -> None:
+    """What could not be read is looked at twice, or the repair is refused."""
+    with redundict.open(path, keep=2) as state:
+        for state["n"] in (1, 2):
+            state.sync()
+    for slot in (".a0", ".a1", ".b0", ".b1"):
+        damage.age(path + slot)
+    damage.flip(path + ".b1", 3)
+    for number in range(30):
+        with monkeypatch.context() as patch:
+            inside.use_disk(patch, FailingOnce(call, error, number))
+            with contextlib.suppress(redundict.RedundictError):
+                redundict.repair(path)
+        assert redundict.load(path) == {"n": 2}
+        if redundict.check(path).state is redundict.StoreState.HEALTHY:
+            damage.flip(path + ".b1", 3)
+    redundict.repair(path)
+
+
+@pytest.mark.usefixtures("no_writer_is_waited_for")
+def test_a_reader_that_gets_an_older_generation_is_warned(path: str) -> None:
+    """`load` returns a plain dict. So a warning says that a newer generation may be lost."""
+    with redundict.open(path, keep=2) as state:
+        for state["n"] in (1, 2):
+            state.sync()
+    for slot in ("a1", "b1"):
+        damage.flip(f"{path}.{slot}", 3)
+    with pytest.warns(redundict.RedundancyWarning, match="generation 1"):
+        assert redundict.load(path) == {"n": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert redundict.load(path) == {"n": 1}  # a warning that is an error is logged
+        assert redundict.load(path, 1) == {"n": 1}  # this one was asked for
+    redundict.repair(path)

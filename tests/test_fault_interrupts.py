@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 import threading
 import warnings
@@ -247,4 +248,74 @@ def test_a_thread_that_waited_for_the_lock_of_a_store_that_was_closed_is_told(pa
         state.close()
     waiting.join(10)
     assert len(raised) == 1
+    redundict.open(path).close()
+
+
+def test_a_transaction_that_is_dropped_before_its_end_is_undone_at_once(path: str) -> None:
+    """An interrupt may come before the first line of its end. No collector is needed then."""
+    gc.disable()
+    try:
+        with redundict.open(path) as state:
+            state["n"] = 1
+            transaction = state.transaction()
+            transaction.__enter__()
+            state["n"] = 2
+            del transaction
+            assert state == {"n": 1}
+            state["n"] = 3
+            state.sync()
+    finally:
+        gc.enable()
+    assert redundict.load(path) == {"n": 3}
+
+
+@pytest.mark.parametrize("replaced", [RuntimeError("release unlocked lock"), KeyError("thread")])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError, TimeoutError, RecursionError])
+def test_an_interrupt_that_threading_replaces_reaches_the_caller(
+    path: str, monkeypatch: pytest.MonkeyPatch, replaced: Exception, kind: type[BaseException]
+) -> None:
+    """An interrupt inside `Thread.start` may surface as an error of `threading`."""
+
+    def start(_: threading.Thread) -> None:
+        try:
+            raise kind("mine")
+        finally:
+            raise replaced
+
+    with redundict.open(path) as state:
+        state["n"] = 1
+        with monkeypatch.context() as patch, pytest.raises(kind, match="mine"):
+            patch.setattr(threading.Thread, "start", start)
+            state.sync_soon()
+        with monkeypatch.context() as patch, pytest.raises(kind, match="mine"):
+            patch.setattr(threading.Thread, "start", start)
+            redundict.open(path + "2", autosync=1)
+        state["n"] = 2
+        assert state.sync_soon().result(10) == state.generation
+    assert redundict.load(path) == {"n": 2}
+
+
+@pytest.mark.parametrize("call", ["open_write", "sync_data", "close"])
+def test_an_interrupt_at_the_end_of_a_with_block_costs_no_change(
+    path: str, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The end of the block saves once more, and the interrupt goes on."""
+    calls = []
+
+    class Interrupted(inside.Disk):
+        pass
+
+    def interrupt(self: object, *args: object) -> object:
+        calls.append(call)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return getattr(inside.Disk, call)(self, *args)
+
+    setattr(Interrupted, call, interrupt)
+    with pytest.raises(KeyboardInterrupt), redundict.open(path, keep=2) as state:
+        for state["n"] in (1, 2):
+            state.sync()
+        state["n"] = 3
+        inside.use_disk(monkeypatch, Interrupted())
+    assert redundict.load(path) == {"n": 3}
     redundict.open(path).close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import signal
 import threading
@@ -97,6 +98,57 @@ def test_a_handler_s_os_error_inside_a_system_call_is_no_failure_of_the_medium(
         assert state == {"n": 3}
         state.sync()
         assert redundict.load(path) == {"n": 3}
+
+
+class Bound:
+    """Handlers of other kinds than a plain function."""
+
+    def method(self, number: int, _: object) -> None:
+        give_up(number)
+
+    def __call__(self, number: int, *_: object, more: int = 0) -> None:
+        give_up(number)
+
+
+def give_up(number: int) -> None:
+    """Let the second signal kill, as many programs do, and raise."""
+    signal.signal(number, signal.SIG_DFL)
+    raise TimeoutError("mine")
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda number, _: give_up(number),
+        lambda *given: give_up(given[0]),
+        Bound().method,
+        Bound(),
+        functools.partial(Bound.method, Bound()),
+    ],
+)
+def test_a_handler_that_resets_itself_is_still_no_failure_of_the_medium(
+    path: str, monkeypatch: pytest.MonkeyPatch, handler: Callable[..., None]
+) -> None:
+    """It is known by the frame that Python gave it, although it is a handler no more."""
+
+    class Interrupted(inside.Disk):
+        def sync_data(self, fd: object) -> None:
+            signal.raise_signal(signal.SIGALRM)
+            super().sync_data(fd)
+
+    before = signal.getsignal(signal.SIGALRM)
+    with redundict.open(path, keep=2) as state:
+        for state["n"] in (1, 2):
+            state.sync()
+        with monkeypatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            inside.use_disk(patch, Interrupted())
+            signal.signal(signal.SIGALRM, handler)
+            state["n"] = 3
+            with pytest.raises(TimeoutError, match="mine"):
+                state.sync()
+            signal.signal(signal.SIGALRM, before)
+    assert redundict.load(path) == {"n": 3}
 
 
 def test_what_interrupts_the_wait_for_another_thread_reaches_the_caller(

@@ -59,6 +59,11 @@ def write_csv(path: Path, state: dict[str, Any]) -> Path:
     return path
 
 
+def write_literal(path: Path, state: dict[Any, Any]) -> Path:
+    path.write_text(repr(state))
+    return path
+
+
 def write_pickle(path: Path, state: dict[str, Any]) -> Path:
     path.write_bytes(pickle.dumps(state))
     return path
@@ -92,9 +97,11 @@ def write_store(path: Path, state: dict[str, Any]) -> Path:
     return path
 
 
+LITERALS: dict[Any, Any] = {(1, 2): {b"x"}, "a": (None, 1j)}
 KINDS: dict[str, tuple[Callable[[Path, dict[str, Any]], Path], dict[str, Any]]] = {
     "json": (write_json, STATE),
     "csv": (write_csv, TEXTS),
+    "literal": (write_literal, LITERALS),
     "pickle": (write_pickle, STATE),
     "shelve": (write_shelf, STATE),
     "dbm": (write_dbm, TEXTS),
@@ -216,6 +223,17 @@ def test_a_list_is_not_taken_for_csv(tmp_path: Path) -> None:
     (tmp_path / "old").write_text('["a","b"]')
     with pytest.raises(redundict.FormatError):
         importing.read(str(tmp_path / "old"))
+
+
+def test_json_is_not_taken_for_a_literal_unless_it_is_said_to_be_one(tmp_path: Path) -> None:
+    r"""An escaped pair of surrogates is one character in JSON, and two in a literal."""
+    file = tmp_path / "old"
+    file.write_text('{"a": "\\ud83d\\ude00"}')
+    assert importing.read(str(file)) == ({"a": "\U0001f600"}, "json")
+    assert importing.read(str(file), "literal") == ({"a": "\ud83d\ude00"}, "literal")
+    file.write_text("{'a': open('/etc/passwd')}")
+    with pytest.raises(redundict.FormatError, match="not readable as literal"):
+        importing.read(str(file), "literal")
 
 
 def test_import_takes_over_a_shelf(

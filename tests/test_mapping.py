@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import pickle
 import stat
 import threading
+import types
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -385,6 +387,66 @@ def test_copies_and_pickles_are_plain_dicts(store: str) -> None:
         ):
             assert type(twin) is dict
             assert twin == {"n": 2}
+
+
+TWINS: dict[str, Callable[[Any], Any]] = {
+    "deepcopy": copy.deepcopy,
+    **{
+        f"pickle {protocol}": lambda value, protocol=protocol: pickle.loads(
+            pickle.dumps(value, protocol)
+        )
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
+    },
+}
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_copy_of_a_store_that_contains_itself_contains_itself(path: str, twin: str) -> None:
+    """As a copy of a dict does: directly, in a list, and in an object."""
+    state = redundict.open(path, format="pickle")
+    state["n"] = [1]
+    state["self"], state["list"], state["object"] = state, [state], types.SimpleNamespace(to=state)
+    other = TWINS[twin](state)
+    assert type(other) is dict
+    assert other["self"] is other["list"][0] is other["object"].to is other
+    assert other["n"] == [1]
+    assert other["n"] is not state["n"]
+    shallow = copy.copy(state)
+    assert type(shallow) is dict
+    assert shallow["self"] is state
+    state.clear()
+    state.close()
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_store_in_a_dict_or_in_a_store_is_copied_as_a_plain_dict(path: str, twin: str) -> None:
+    """An object that holds a store may be copied, too. No second writer comes of it."""
+    with redundict.open(path) as outer, redundict.open(f"{path}.2") as inner:
+        inner["n"] = [1]
+        dict.__setitem__(outer, "inner", inner)
+        for given in (outer, {"inner": inner}, types.SimpleNamespace(inner=inner)):
+            made = TWINS[twin](given)
+            found = made.inner if isinstance(made, types.SimpleNamespace) else made["inner"]
+            assert type(found) is dict
+            assert found == {"n": [1]}
+            assert found["n"] is not inner["n"]
+        outer.clear()
+
+
+def test_asdict_needs_a_plain_dict_and_opens_nothing(path: str) -> None:
+    """`dataclasses.asdict` calls the class of a dict in a field, so it is given `dict(state)`."""
+
+    @dataclasses.dataclass
+    class Holder:
+        state: Any
+
+    with redundict.open(path) as state:
+        state["n"] = [1]
+        before = sorted(os.listdir(os.path.dirname(path)))
+        with pytest.raises(TypeError):
+            dataclasses.asdict(Holder(state))
+        assert dataclasses.asdict(Holder(dict(state))) == {"state": {"n": [1]}}
+        assert sorted(os.listdir(os.path.dirname(path))) == before
 
 
 def test_a_store_may_be_closed_in_another_thread(store: str) -> None:

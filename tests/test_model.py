@@ -84,8 +84,11 @@ class StoreMachine(RuleBasedStateMachine):
     def last(self) -> int:
         return max(self.kept, default=0)
 
-    def committed(self, number: int, keep: int | None = None) -> None:
-        """Note that what is in memory was committed as `number`, if that is a new one."""
+    def committed(self, number: int, keep: int | None = None, spare: int = 0) -> None:
+        """Note that what is in memory was committed as `number`, if that is a new one.
+
+        The generation `spare` is overwritten only if there is no other.
+        """
         if number in self.kept:
             assert self.kept[number] == self.memory
             assert not self.afresh
@@ -95,7 +98,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.kept[number] = self.ever[number] = copy.deepcopy(self.memory)
         self.keeps[number] = keep or self.keep
         while len(self.kept) > self.keeps[number]:
-            del self.kept[min(self.kept)]
+            older = sorted(self.kept)[:-2]  # never the one that was the newest
+            del self.kept[min(older, key=lambda kept: (kept == spare, kept))]
 
     def age(self) -> None:
         """Let everything be long ago, so that nobody waits for a writer."""
@@ -224,7 +228,7 @@ class StoreMachine(RuleBasedStateMachine):
         older = sorted(self.kept)[:-1]
         to = data.draw(st.sampled_from(older)) if by_number else older[-1]
         self.memory = copy.deepcopy(self.kept[to])
-        self.committed(self.state.rollback(to if by_number else None))
+        self.committed(self.state.rollback(to if by_number else None), spare=to)
 
     @is_open
     @rule(key=KEYS, value=TREES, fails=st.booleans())
@@ -301,7 +305,7 @@ class StoreMachine(RuleBasedStateMachine):
     def rollback_from_outside(self) -> None:
         before = sorted(self.kept)[-2]
         self.memory = copy.deepcopy(self.kept[before])
-        self.committed(redundict.rollback(self.path), self.keeps[self.last])
+        self.committed(redundict.rollback(self.path), self.keeps[self.last], spare=before)
         self.worn = False
 
     # --- other processes

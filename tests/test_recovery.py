@@ -260,3 +260,22 @@ def test_lowering_copies_or_keep_is_no_damage(path: str) -> None:
             state.sync()
     assert redundict.check(path).state is StoreState.HEALTHY
     assert redundict.open(path, "r").recovery is None
+
+
+@pytest.mark.parametrize("history", ["recent", "thinned"])
+@pytest.mark.parametrize("back", [1, 2, 3])
+def test_the_target_of_a_rollback_outlives_a_rollback_that_fails(
+    path: str, monkeypatch: pytest.MonkeyPatch, history: Any, back: int
+) -> None:
+    """Whatever the disk refuses, the same rollback can be done afterwards."""
+    with redundict.open(path, keep=4, history=history) as state:
+        for state["n"] in range(1, 10):
+            state.sync()
+        target = state.generations()[back].number
+        with monkeypatch.context() as patch:
+            inside.fail_on(patch, inside.SYNCS, errno.EIO)
+            with pytest.raises(redundict.CommitError):
+                state.rollback(target)
+        state.rollback(target)
+        assert state == {"n": target}
+    assert redundict.load(path) == {"n": target}

@@ -18,6 +18,7 @@ from redundict.formats.resolve import Format, read_plain, resolve, safe_format
 from .formats import (
     CSV,
     JSON,
+    LITERAL,
     MARSHAL,
     OBJECTS,
     PICKLE,
@@ -38,6 +39,7 @@ from .formats import (
         ("json", "JsonFormat"),
         (json, "JsonFormat"),
         ("csv", "CsvFormat"),
+        ("literal", "LiteralFormat"),
         ("pickle", "PickleFormat"),
         (pickle, "PickleFormat"),
         (marshal, "CustomFormat"),
@@ -51,7 +53,7 @@ def test_modules_that_have_a_format_of_their_own_get_it(format: object, kind: st
 @pytest.mark.parametrize("name", ["yaml", "JSON", "", "object"])
 def test_an_unknown_name_is_refused(name: str) -> None:
     """The error lists the names that are known."""
-    with pytest.raises(ValueError, match="known are csv, json, pickle"):
+    with pytest.raises(ValueError, match="known are csv, json, literal, pickle"):
         resolve(name)
 
 
@@ -73,10 +75,22 @@ def test_an_object_without_a_pair_of_functions_is_refused(target: object) -> Non
 
 
 @pytest.mark.parametrize("kind", ["dict", "list", "state"])
-@pytest.mark.parametrize("format", [JSON, MARSHAL], ids=["json", "marshal"])
+@pytest.mark.parametrize("format", [JSON, LITERAL], ids=["json", "literal"])
 def test_a_state_that_contains_itself_is_refused(format: Format, kind: str) -> None:
     """A cycle is an error, and no endless loop."""
     refusal_of(format, in_itself(kind))
+
+
+@pytest.mark.parametrize("kind", ["dict", "list", "state"])
+@pytest.mark.parametrize("format", [PICKLE, MARSHAL], ids=["pickle", "marshal"])
+def test_a_state_that_contains_itself_is_stored_by_a_format_that_can(
+    format: Format, kind: str
+) -> None:
+    """The comparison of what comes back ends, too, and what comes back contains itself."""
+    back = format.decode(format.encode(in_itself(kind)))
+    found = back["a"]["b"][0]
+    inner = found if kind == "list" else found["b"] if kind == "dict" else found["a"]["b"]
+    assert inner is back["a"]["b"]
 
 
 HUGE = 10**5000
@@ -89,10 +103,12 @@ HUGE = 10**5000
         (JSON, {"a": {HUGE: 1}}),
         (JSON, {"a": (HUGE,)}),
         (CSV, {HUGE: "1"}),
+        (LITERAL, {HUGE: 1}),
+        (LITERAL, {"a": {(1, HUGE)}}),
         (CSV, {"a": HUGE}),
         (PICKLE, {HUGE: lambda: 0}),
         (MARSHAL, {HUGE: Opaque()}),
-        *((format, {"a": Mute()}) for format in (JSON, CSV, PICKLE, MARSHAL)),
+        *((format, {"a": Mute()}) for format in (JSON, CSV, LITERAL, PICKLE, MARSHAL)),
     ],
     ids=lambda value: getattr(value, "name", ""),
 )
@@ -101,7 +117,7 @@ def test_what_cannot_be_shown_is_refused_all_the_same(format: Format, state: Sta
     refusal_of(format, state)
 
 
-@pytest.mark.parametrize("format", [JSON, PICKLE, MARSHAL])
+@pytest.mark.parametrize("format", [JSON, LITERAL, PICKLE, MARSHAL])
 def test_too_deep_a_state_is_refused(format: Format) -> None:
     """Nesting beyond what the interpreter can follow is a typed error, not a RecursionError."""
     refusal_of(format, nested(20_000))
@@ -127,7 +143,7 @@ def test_what_is_too_deep_to_be_shown_is_refused(format: Format, state: State) -
 # -- plain files
 
 
-@pytest.mark.parametrize("asked", ["json", "csv", "pickle", marshal], ids=str)
+@pytest.mark.parametrize("asked", ["json", "csv", "literal", "pickle", marshal], ids=str)
 @pytest.mark.parametrize(
     "content",
     [b'{"a": "1"}', b' \n{"a": "1"}\n', b'\xef\xbb\xbf{"a": "1"}', b"a,1\r\n", b'"a","1"'],
@@ -152,7 +168,16 @@ def test_the_format_asked_for_is_believed_before_json() -> None:
     assert read_plain(b'{"a": 1}', format) == {"mine": '{"a": 1}'}
 
 
-FORMATS = ["json", "csv", "pickle", marshal]
+def test_a_plain_file_of_json_is_never_read_as_a_literal() -> None:
+    r"""Both read `"\ud83d\ude00"`, JSON as one character, and Python as two surrogates."""
+    format = resolve("literal")
+    assert read_plain(b'{"a": "\\ud83d\\ude00"}', format) == {"a": "\U0001f600"}
+    assert read_plain(b"{'a': (1,)}", format) == {"a": (1,)}
+    with pytest.raises(FormatError):
+        read_plain(b"{'a': (1,)}", resolve("json"))
+
+
+FORMATS = ["json", "csv", "literal", "pickle", marshal]
 
 
 @pytest.mark.parametrize("asked", FORMATS, ids=str)
@@ -238,10 +263,8 @@ def test_the_planted_file_would_run(tmp_path: Path) -> None:
 
 def test_unasked_only_what_runs_no_code_is_decoded() -> None:
     """A trailer that names pickle, or a format unknown here, decides nothing."""
-    assert [getattr(safe_format(n), "name", None) for n in ("json", "csv")] == [
-        "json",
-        "csv",
-    ]
+    names = ["json", "csv", "literal"]
+    assert [getattr(safe_format(name), "name", None) for name in names] == names
     for name in ("pickle", "marshal", "", "yaml"):
         assert safe_format(name) is None
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
+import marshal
 import os
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -239,3 +242,68 @@ def test_an_older_state_that_was_restored_under_a_store_is_a_change(path: str) -
 
 
 SLOTS = (".a0", ".a1", ".b0", ".b1")
+
+
+@pytest.mark.parametrize("end", ["close", "with", "drop"])
+@pytest.mark.parametrize(
+    ("format", "begin"),
+    [
+        ("json", {"n": 1}),
+        ("pickle", {"n": {"abc", "def", "ghi"}}),
+        (marshal, {"n": [1]}),
+        ("json", {}),
+    ],
+)
+def test_a_process_that_changed_nothing_gets_no_conflict(
+    path: str, format: object, begin: dict[str, object], end: str
+) -> None:
+    """It closes in peace, although another one has committed, in every format."""
+    if begin:
+        with redundict.open(path, format=format) as first:
+            first.update(begin)
+    one = redundict.open(path, format=format, shared=True, defaults={"more": {"x": 1}})
+    with redundict.open(path, format=format, shared=True) as other:
+        other["m"] = 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if end == "close":
+            one.close()
+        elif end == "with":
+            with one:
+                pass
+        del one
+        gc.collect()
+    assert redundict.load(path, format=format) == {**begin, "m": 2}
+
+
+@pytest.mark.parametrize("begin", [{"n": 1}, {}])
+def test_a_process_that_changed_something_gets_its_conflict(
+    path: str, begin: dict[str, object]
+) -> None:
+    """What cannot be saved without overwriting the other's commit is an error of `close`."""
+    if begin:
+        with redundict.open(path) as first:
+            first.update(begin)
+    one = redundict.open(path, shared=True)
+    with redundict.open(path, shared=True) as other:
+        other["m"] = 2
+    one["o"] = 3
+    with pytest.raises(redundict.ConflictError):
+        one.close()
+    inside.kill(one)
+    assert redundict.load(path) == {**begin, "m": 2}
+
+
+def test_a_process_that_changed_nothing_exits_in_silence(path: str) -> None:
+    """The exit of the interpreter is no occasion for a conflict either."""
+    program = f"""
+import redundict, subprocess, sys
+one = redundict.open({path!r}, shared=True, defaults={{"a": 1}})
+with redundict.open({path!r}, shared=True) as other:
+    other["m"] = 2
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert redundict.load(path) == {"m": 2}

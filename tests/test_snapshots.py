@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import copy
 import marshal
 import math
@@ -95,6 +96,8 @@ FORMATS: dict[str, Callable[[], Format]] = {
     "json": lambda: resolve("json"),
     "json told": lambda: resolve("json", lambda *_: None),
     "csv": lambda: resolve("csv"),
+    "literal": lambda: resolve("literal"),
+    "literal told": lambda: resolve("literal", lambda *_: None),
     "pickle": lambda: resolve("pickle"),
     "marshal": lambda: resolve(marshal),
 }
@@ -140,6 +143,39 @@ def test_other_threads_never_make_an_encode_fail(name: str) -> None:
     finally:
         is_over.set()
         thread.join()
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_thread_that_threading_does_not_know_never_makes_an_encode_fail(name: str) -> None:
+    """Such a thread changes the state at any moment, too; `threading` does not list it."""
+    leaf: Any = "text" if name == "csv" else {"deep": {"er": {}}}
+    state: dict[str, Any] = {f"k{n}": leaf for n in range(50)}
+    is_over, ended = threading.Event(), _thread.allocate_lock()
+
+    def change() -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            if name == "csv":
+                state[f"k{number % 50}"] = state[f"new{number % 200}"] = str(number)
+                del state[f"new{number % 200}"]
+            else:
+                turn(state, number)
+        ended.release()
+
+    interval, known = sys.getswitchinterval(), threading.active_count()
+    sys.setswitchinterval(1e-6)
+    ended.acquire()
+    _thread.start_new_thread(change, ())
+    try:
+        format = FORMATS[name]()
+        for _ in range(100):
+            assert len(format.decode(format.encode(state))) >= 49
+            assert threading.active_count() == known
+    finally:
+        is_over.set()
+        ended.acquire()
         sys.setswitchinterval(interval)
 
 
@@ -207,7 +243,7 @@ def test_a_state_at_fault_is_refused_beside_threads_and_without(
 ) -> None:
     """The path of the item does not depend on other threads."""
     monkeypatch.setattr(snapshots, "other_threads_running", lambda: are_there)
-    for format in (resolve("json"), resolve(marshal)):
+    for format in (resolve("json"), resolve("literal"), resolve(marshal)):
         assert refusal_of(format, {"a": [1, {"b": Opaque()}]}).item == "state['a'][1]['b']"
 
 

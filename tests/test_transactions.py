@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import gc
 import os
+import sys
 import threading
 import warnings
+import weakref
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -272,3 +278,355 @@ def test_modify_inside_a_transaction_does_not_hide_that_a_part_failed(path: str)
             with pytest.raises(redundict.TransactionError):
                 state.modify(lambda it: it.update(n=1))
         assert caught.value.reason == "failed-inside"
+
+
+#: What others do to the dict during a transaction, and what an undo leaves of {"a": 1, "b": 2}.
+BY_OTHERS: dict[str, tuple[Callable[[Any], object], dict[str, int]]] = {
+    "assign": (lambda state: state.__setitem__("c", 3), {"a": 1, "b": 2, "c": 3}),
+    "assign again": (lambda state: state.__setitem__("a", 3), {"a": 3, "b": 2}),
+    "delete": (lambda state: state.__delitem__("a"), {"b": 2}),
+    "pop": (lambda state: state.pop("a"), {"b": 2}),
+    "popitem": (lambda state: state.popitem(), {"a": 1, "b": 2}),
+    "clear": (lambda state: state.clear(), {}),
+    "update": (lambda state: state.update({"a": 3}, c=3), {"a": 3, "b": 2, "c": 3}),
+    "update pairs": (lambda state: state.update([("a", 3)]), {"a": 3, "b": 2}),
+    "or": (lambda state: state.__ior__({"c": 3}), {"a": 1, "b": 2, "c": 3}),
+    "setdefault": (lambda state: state.setdefault("c", 3), {"a": 1, "b": 2, "c": 3}),
+    "setdefault in vain": (lambda state: state.setdefault("a", 3), {"a": 1, "b": 2}),
+}
+
+
+def in_another_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("kind", [redundict.open, redundict.PermaDict])
+@pytest.mark.parametrize("what", BY_OTHERS)
+def test_an_undo_keeps_what_others_assigned_meanwhile(path: str, kind: Any, what: str) -> None:
+    """Only the transaction's own changes are undone; the rest is saved by the next sync."""
+    act, left = BY_OTHERS[what]
+    with kind(path) as state:
+        state.update(a=1, b=2)
+        own = type(state)
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            state["own"] = 1
+            in_another_thread(lambda: act(state))
+            state["own"] = 2
+            1 / 0  # noqa: B018 - it raises
+        assert dict(state) == left
+        assert type(state) is own
+    assert redundict.load(path) == left
+
+
+@pytest.mark.parametrize("what", BY_OTHERS)
+def test_an_undo_undoes_the_same_changes_of_its_own(path: str, what: str) -> None:
+    """Whatever method of dict made a change, the transaction's own are all undone."""
+    with redundict.open(path) as state:
+        state.update(a=1, b=2)
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            BY_OTHERS[what][0](state)
+            1 / 0  # noqa: B018 - it raises
+        assert dict(state) == {"a": 1, "b": 2}
+
+
+def test_an_undo_keeps_what_another_thread_assigns_while_memory_is_replaced(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even an assignment in the middle of the undo is lost."""
+    with redundict.open(path) as state:
+        state.update(a=1, b=2)
+
+        other = threading.Thread(target=lambda: state.update(a=3, c=3))
+
+        def interfere() -> None:
+            other.start()
+            other.join(0.05)  # it waits for the end of the undo, or else it is done
+
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            state["own"] = 1
+            inside.call_while_replacing(monkeypatch, interfere)
+            1 / 0  # noqa: B018 - it raises
+        other.join()
+        assert state == {"a": 3, "b": 2, "c": 3}
+
+
+def test_an_undo_of_modify_keeps_what_others_assigned_meanwhile(path: str) -> None:
+    """The function's own changes are undone, those of another thread are not."""
+    with redundict.open(path) as state:
+        state["a"] = 1
+        state.sync()
+
+        def fail(store: redundict.RedunDict) -> None:
+            store["own"] = 1
+            in_another_thread(lambda: store.update(other=2))
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            state.modify(fail)
+        assert state == {"a": 1, "other": 2}
+        assert type(state) is redundict.RedunDict
+
+
+def test_a_commit_of_another_task_s_transaction_is_refused_by_name(path: str) -> None:
+    """The error does not say that the caller is inside a transaction: another task is."""
+
+    async def main() -> None:
+        with redundict.open(path) as state:
+            async with state.transaction():
+                for call in (state.sync, state.reload, lambda: state.modify(len)):
+                    error = await asyncio.create_task(refused(call))
+                    assert error.reason == "other-task"
+
+    async def refused(call: Callable[[], object]) -> redundict.TransactionError:
+        with pytest.raises(redundict.TransactionError) as caught:
+            call()
+        return caught.value
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_threads_that_modify_at_the_same_time_lose_nothing(path: str, shared: bool) -> None:
+    """Each of eight threads sees the changes of all others."""
+    with redundict.open(path, shared=shared, defaults={"n": 0}) as state:
+
+        def count() -> None:
+            for _ in range(10):
+                state.modify(lambda store: store.update(n=store["n"] + 1))
+
+        threads = [threading.Thread(target=count) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert redundict.load(path) == {"n": 80}
+
+
+def test_tasks_that_modify_at_the_same_time_lose_nothing(path: str) -> None:
+    """`modify` waits for the disk, so no other task runs in between."""
+
+    async def count(state: redundict.RedunDict) -> None:
+        for _ in range(5):
+            state.modify(lambda store: store.update(n=store["n"] + 1))
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        with redundict.open(path, defaults={"n": 0}) as state:
+            await asyncio.gather(*(count(state) for _ in range(8)))
+
+    asyncio.run(main())
+    assert redundict.load(path) == {"n": 40}
+
+
+@pytest.mark.parametrize("removal", ["del", "pop", "pop with a default"])
+def test_a_removal_of_another_thread_that_failed_removes_nothing(path: str, removal: str) -> None:
+    """The item was gone when the other thread came, and the undo brings it back."""
+    acts: dict[str, Callable[[Any], object]] = {
+        "del": lambda state: state.__delitem__("a"),
+        "pop": lambda state: state.pop("a"),
+        "pop with a default": lambda state: state.pop("a", None),
+    }
+
+    def act() -> None:
+        with contextlib.suppress(KeyError):
+            acts[removal](state)
+
+    with redundict.open(path) as state:
+        state["a"] = 1
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            del state["a"]
+            in_another_thread(act)
+            1 / 0  # noqa: B018 - it raises
+        assert state == {"a": 1}
+
+
+def test_every_key_can_be_updated_in_a_transaction(path: str) -> None:
+    """No name of a parameter is in the way of an item."""
+    items = {"self": 1, "others": 2, "more": 3, "key": 4}
+    with redundict.open(path) as state:
+        with state.transaction():
+            state.update(**items)
+            in_another_thread(lambda: state.update(**items))
+        assert state == items
+
+
+class Tagged(redundict.RedunDict):
+    """A class whose subclasses need an argument, and which changes keys."""
+
+    def __init_subclass__(cls, *, tag: str) -> None:
+        raise AssertionError(tag)
+
+    def __setitem__(self, key: str, value: object) -> None:
+        super().__setitem__(key.lower(), value)
+
+
+def test_a_class_of_the_application_keeps_its_ways_in_a_transaction(path: str) -> None:
+    """Its own methods run, and the classes that stand in for it need no arguments."""
+    with Tagged(path) as state:
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            state["A"] = 1
+            in_another_thread(lambda: state.__setitem__("B", 2))
+            1 / 0  # noqa: B018 - it raises
+        assert dict(state) == {"b": 2}
+    with Tagged(path, "r") as reader, pytest.raises(redundict.ReadOnlyError):
+        reader["c"] = 3
+    assert redundict.load(path) == {"b": 2}
+
+
+def test_a_transaction_object_is_entered_once_at_a_time(path: str) -> None:
+    """A second `with` of the same object is refused; the first one goes on and commits."""
+    with redundict.open(path) as state:
+        transaction = state.transaction()
+        with transaction:
+            state["a"] = 1
+            with pytest.raises(redundict.TransactionError, match="has begun already"):
+                transaction.__enter__()
+
+            def enter() -> None:
+                with pytest.raises(redundict.TransactionError):
+                    transaction.__enter__()
+                refused.append(True)
+
+            refused: list[bool] = []
+            in_another_thread(enter)
+            assert refused
+            state["b"] = 2
+        assert redundict.load(path) == {"a": 1, "b": 2}
+        with transaction:
+            state["c"] = 3
+    assert redundict.load(path) == {"a": 1, "b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("kind", [StopIteration, StopAsyncIteration, GeneratorExit, RuntimeError])
+def test_any_exception_leaves_a_transaction_as_it_is(path: str, kind: type[Exception]) -> None:
+    """Not even what ends iterators becomes another exception."""
+    error = kind("mine")
+    with redundict.open(path) as state:
+        state["a"] = 1
+        with pytest.raises(kind) as caught, state.transaction():
+            state["b"] = 2
+            raise error
+        assert caught.value is error
+        assert state == {"a": 1}
+
+
+def test_what_a_transaction_starts_is_part_of_it(path: str) -> None:
+    """Tasks that begin inside, and functions for `asyncio.to_thread`, are undone with it."""
+
+    async def change(state: Any) -> None:
+        state["task"] = 1
+        await asyncio.to_thread(state.update, thread=1)
+
+    async def main(state: Any) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with state.transaction():
+                await asyncio.create_task(change(state))
+                await asyncio.to_thread(state.update, other=1)
+                1 / 0  # noqa: B018 - it raises
+
+    with redundict.open(path) as state:
+        state["a"] = 1
+        asyncio.run(main(state))
+        assert state == {"a": 1}
+        with pytest.raises(ZeroDivisionError), state.transaction():
+            asyncio.run(change(state))
+            1 / 0  # noqa: B018 - it raises
+        assert state == {"a": 1}
+
+
+def test_a_task_that_began_before_a_transaction_is_another_one(path: str) -> None:
+    """Its assignments stay, also if it runs in the middle of the transaction."""
+
+    async def other(state: Any, begun: asyncio.Event, done: asyncio.Event) -> None:
+        await begun.wait()
+        state["other"] = 1
+        done.set()
+
+    async def main(state: Any) -> None:
+        begun, done = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(other(state, begun, done))
+        with pytest.raises(ZeroDivisionError):
+            async with state.transaction():
+                state["own"] = 1
+                begun.set()
+                await done.wait()
+                1 / 0  # noqa: B018 - it raises
+        await task
+
+    with redundict.open(path) as state:
+        asyncio.run(main(state))
+        assert state == {"other": 1}
+
+
+class Value(list[int]):
+    """A value to which a weak reference can be made."""
+
+
+def test_nothing_is_kept_of_a_transaction_that_has_ended(path: str) -> None:
+    """Not even a value that another thread assigned, and that was deleted since."""
+    values = [Value()]
+    gone = weakref.ref(values[0])
+    with redundict.open(path, format="pickle") as state:
+        with state.transaction():
+            in_another_thread(lambda: state.__setitem__("b", values.pop()))
+        del state["b"]
+        gc.collect()
+        assert gone() is None
+
+
+def test_an_undo_keeps_what_others_assign_while_it_begins(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first commit of a transaction takes its time, in which other threads go on."""
+    with redundict.open(path, keep=2) as state:
+        for state["a"] in (1, 2):
+            state.sync()
+
+        class Interfering(inside.Disk):
+            def sync_data(self, fd: Any) -> None:
+                in_another_thread(lambda: state.update(other=1))
+                in_another_thread(lambda: state.pop("a", None))
+                super().sync_data(fd)
+
+        with monkeypatch.context() as patch:
+            inside.use_disk(patch, Interfering())
+            state["a"] = 4
+            with pytest.raises(ZeroDivisionError), state.transaction():
+                patch.undo()
+                1 / 0  # noqa: B018 - it raises
+        assert state == {"other": 1}
+
+
+@pytest.mark.parametrize("what", BY_OTHERS)
+def test_a_transaction_that_ends_in_the_middle_of_a_change_of_another_thread_breaks_nothing(
+    path: str, what: str
+) -> None:
+    """The dict gets its own class back while another thread is in a method of the other one."""
+    with redundict.open(path) as state:
+        state.update(a=1, b=2)
+        begun, over = threading.Event(), threading.Event()
+        raised: list[BaseException] = []
+
+        def stop(frame: Any, event: str, _: object) -> None:
+            if event == "call" and "noting" in frame.f_code.co_filename:
+                sys.setprofile(None)
+                begun.set()
+                over.wait(10)
+
+        def change() -> None:
+            sys.setprofile(stop)
+            try:
+                BY_OTHERS[what][0](state)
+            except BaseException as error:  # noqa: BLE001 - none is expected
+                raised.append(error)
+
+        thread = threading.Thread(target=change)
+        with state.transaction():
+            thread.start()
+            assert begun.wait(10)
+        over.set()
+        thread.join()
+        assert raised == []
+        assert dict(state) == BY_OTHERS[what][1] or what == "popitem"
