@@ -36,6 +36,7 @@ class Fault(StrEnum):
     """The faults of a slot, as tokens for programs. Their meaning never changes."""
 
     MISSING = "missing"
+    AWAY = "away"  #: Its folder holds nothing of the store. Its disk may not be mounted.
     EMPTY = "empty"  #: 0 bytes.
     NUL = "nul"  #: It ends in NUL bytes only.
     NO_TRAILER = "no-trailer"  #: It was cut short, or something follows the trailer.
@@ -46,7 +47,8 @@ class Fault(StrEnum):
     DENIED = "denied"  #: The permissions do not allow a read.
     NOT_A_FILE = "not-a-file"  #: It is a link, a directory or a device.
     BEHIND = "behind"  #: It holds another generation than its index should.
-    DIVERGED = "diverged"  #: It differs from another slot of the same generation.
+    LINKED = "hard-link"  #: The file has a second name. A write to one would change both.
+    DIVERGED = "diverged"  #: It holds something else than the newest generation grew from.
 
 
 # --- the types

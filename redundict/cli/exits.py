@@ -38,6 +38,7 @@ class Exit(IntEnum):
 OF_STATE: Final = {
     StoreState.HEALTHY: Exit.OK,
     StoreState.DEGRADED: Exit.DEGRADED,
+    StoreState.DIVERGED: Exit.DIVERGED,
     StoreState.ROLLED_BACK: Exit.ROLLED_BACK,
     StoreState.LOST: Exit.LOST,
 }

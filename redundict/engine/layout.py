@@ -42,6 +42,8 @@ class Layout:
         folders: The folder of each copy, in the order of their letters.
         keep: How many generations each copy holds.
         history: Which generations are kept.
+        away: The numbers of the copies whose folders hold nothing of the store. Their disks may
+            not be mounted. They are neither read nor written.
 
     """
 
@@ -49,6 +51,7 @@ class Layout:
     folders: tuple[str, ...]
     keep: int
     history: History = RECENT
+    away: frozenset[int] = frozenset()
 
     @classmethod
     def of(

@@ -41,6 +41,7 @@ class StoreState(StrEnum):
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"  #: The newest generation loads, but some slot is not as it should be.
+    DIVERGED = "diverged"  #: The copies hold different states, and neither grew from the other.
     ROLLED_BACK = "rolled back"  #: An older generation loads; the newest one may be gone.
     LOST = "lost"  #: Nothing loads.
 

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Final
 from redundict import errors
 from redundict.errors import Fault
 
+from . import lineage
 from .history import RECENT
+from .lineage import NO_LINE, Line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,11 +46,13 @@ EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(8999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
 NO_PARENT: Final = "0" * 16  #: The parent of the first generation.
 _PARENT_DIGITS: Final = len(NO_PARENT)
+_ENDING: Final = len(" sha256=") + DIGEST_BYTES  #: Bytes of a trailer after all other fields.
 
 FIELDS: Final = ("generation", "length", "format", "written", "parent", "copies", "keep", "sha256")
-OPTIONAL: Final = ("history",)  #: Not written if it is `RECENT`.
+#: Left out if the history is `RECENT`, and by version 0.1, which knew no lineage.
+OPTIONAL: Final = ("history", "branch", "without", "from")
 _CLAIMS: Final = f"{MAGIC} {VERSION} " + " ".join(f"{name}=%s" for name in FIELDS[:-1])
-_DEFAULTS: Final = {"history": RECENT}
+_DEFAULTS: Final = {"history": RECENT, "without": "-", "from": ""}
 _KNOWN: Final = frozenset(FIELDS + OPTIONAL)
 MISMATCH: Final = "its content does not match its digest"
 _NO_TRAILER: Final = "no trailer at its end: cut short, or something follows it"
@@ -97,6 +101,7 @@ class Trailer:
     digest: str
     unknown: Mapping[str, str]  #: Fields that a later version of redundict added.
     history: str = RECENT  #: The rule by which generations were kept.
+    line: Line = NO_LINE  #: The lineage of the generation.
 
     @property
     def as_parent(self) -> str:
@@ -141,6 +146,7 @@ def seal(
     copies: int,
     keep: int,
     history: str = RECENT,
+    line: Line = NO_LINE,
     written: datetime | None = None,
     payload_hash: hashlib._Hash | None = None,
 ) -> tuple[Trailer, bytes]:
@@ -154,6 +160,7 @@ def seal(
         copies: The number of copies of the store.
         keep: The number of generations that each copy keeps.
         history: The rule by which generations are kept.
+        line: The lineage of the generation. A trailer without room leaves out its oldest points.
         written: The time of the commit; by default, `now`.
         payload_hash: A SHA-256 object that has hashed the payload already. It is not changed.
 
@@ -166,16 +173,18 @@ def seal(
     """
     written = written.astimezone(UTC) if written else now()
     claims = (generation, len(payload), format, written, parent, copies, keep)
-    _refuse_unfit(Trailer(*claims, "", {}, history))
+    _refuse_unfit(Trailer(*claims, "", {}, history, line))
     named = _CLAIMS % (generation, len(payload), format, _to_text(written), parent, copies, keep)
     named += f" {OPTIONAL[0]}={history}" if history != RECENT else ""
+    fields, line = lineage.encode(line, LIMIT - len(named) - _ENDING)
+    named += fields
     head = f"{named} {FIELDS[-1]}=".encode("ascii")
     needed = len(payload) + 1 + len(head) + DIGEST_BYTES
     covered = b"\n" * (1 + size_class(needed) - needed) + head
     hasher = payload_hash.copy() if payload_hash else hashlib.sha256(payload)
     hasher.update(covered)
     digest = hasher.hexdigest()
-    return Trailer(*claims, digest, {}, history), b"%b%b\n" % (covered, digest.encode())
+    return Trailer(*claims, digest, {}, history, line), b"%b%b\n" % (covered, digest.encode())
 
 
 def parse(tail: bytes, size: int) -> Trailer:
@@ -226,6 +235,7 @@ def _claimed(line: bytes) -> Trailer:
         digest=_hex(fields, "sha256", DIGEST_BYTES - 1),
         unknown={n: value for n, value in fields.items() if n not in _KNOWN},
         history=_matching(_DEFAULTS | fields, "history", _FORMAT_NAME),
+        line=_line(fields),
     )
     _refuse_unfit(trailer)
     return trailer
@@ -321,6 +331,16 @@ def _hex(fields: Mapping[str, str], name: str, digits: int) -> str:
     if len(value) != digits:
         raise TrailerError(f"the trailer's {name} has {len(value)} digits, not {digits}")
     return value
+
+
+def _line(fields: dict[str, str]) -> Line:
+    if "branch" not in fields:  # version 0.1
+        return NO_LINE
+    fields = _DEFAULTS | fields
+    try:
+        return lineage.decode(fields["branch"], fields["without"], fields["from"])
+    except ValueError as error:
+        raise TrailerError(f"the trailer's lineage is not well-formed: {error}") from None
 
 
 def _to_text(written: datetime) -> str:
