@@ -22,6 +22,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from enum import StrEnum
 from errno import ENOMEM
 from types import CodeType, FrameType, TracebackType
@@ -184,10 +185,16 @@ class ConflictError(RedundictError, RuntimeError):
 
 
 class DivergedError(ConflictError):
-    """Two copies hold different content under one generation number. Nothing was overwritten."""
+    """Two copies went on separately, so neither is only older. Nothing was overwritten.
+
+    Attributes:
+        copies: The newest number of each copy that went on, by its letter.
+
+    """
 
     REASON = "diverged"
     SAFE = "both are as they were; nothing was overwritten"
+    copies: Mapping[str, int]
 
 
 class LostError(RedundictError, ValueError):
@@ -425,11 +432,32 @@ def conflict(path: str, slot: str, generation: int) -> ConflictError:
     return ConflictError(what + "was here", path=path, slot=slot, generation=generation)
 
 
-def diverged(path: str, one: str, other: str, generation: int, repair: str) -> DivergedError:
-    """Return the error for two slots with the same number; `repair` is the command to run."""
-    what = f"{one} and {other} hold different content as generation {generation}; the copy that is "
-    what += "not preferred will be put aside"
-    return DivergedError(what, path=path, slot=other, generation=generation, action=repair)
+def diverged(
+    path: str, slot: str, sides: Mapping[str, tuple[int, datetime]], repair: str
+) -> DivergedError:
+    """Return the error for a store whose copies have parted.
+
+    Args:
+        path: The path of the store.
+        slot: The name of the newest slot of a copy that is not the suggested one.
+        sides: The newest generation of each copy that has parted, and the time at which it was
+            written, by the letter of the copy. The copy with the newest generation comes first.
+        repair: The command that prefers it.
+
+    """
+    listed = " and ".join(
+        f"copy {letter} holds generation {number} of {written:%Y-%m-%d %H:%M:%S} UTC"
+        for letter, (number, written) in sides.items()
+    )
+    what = f"the copies went on separately: {listed}. The copy that you name with --prefer stands, "
+    return DivergedError(
+        what + "and the files of the others are put aside",
+        path=path,
+        slot=slot,
+        generation=next(iter(sides.values()))[0],
+        action=repair,
+        copies={letter: number for letter, (number, _) in sides.items()},
+    )
 
 
 # --- the sentences: committing

@@ -59,7 +59,7 @@ def load(
     if not found.is_empty:
         loaded = decoded(found, None if format is None else resolve(format))
         if generation is None:
-            _warn_if_older(found)
+            _warn_if_doubtful(found)
         return loaded
     state = None
     if generation is None:
@@ -69,10 +69,10 @@ def load(
     return state
 
 
-def _warn_if_older(found: Loaded) -> None:
-    """Warn if a newer generation than the one that was loaded may have been lost."""
+def _warn_if_doubtful(found: Loaded) -> None:
+    """Warn if there may be a newer state than the one that was loaded, or another one."""
     recovery = recovery_of(found, None) if found.flaws() else None
-    if recovery and recovery.newest_lost:
+    if recovery and recovery.newest_doubtful:
         Events(found.layout.path).recovered(recovery)
 
 

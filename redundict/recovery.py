@@ -49,6 +49,9 @@ class Repair:
     aside: tuple[Slot, ...]  #: The slots to put aside.
     rewrite: tuple[tuple[Slot, Slot], ...]  #: The slots to rewrite, each with its source.
     gone: int  #: Indexes whose generation no slot holds. If any, the survivor is committed again.
+    above: (
+        int  #: The highest number, if the copies have parted. The survivor is committed above it.
+    )
     _store: Store = field(repr=False)
     _copies: Copies | None = None
 
@@ -80,7 +83,8 @@ class Repair:
             aside[slot.name] = _put_aside(slot)
         loaded, _ = self._store.heal(self._store.read())
         committed = None
-        if self.gone:  # one commit fills one gap; with more gaps, it names no parent
+        if self.gone or self.above:  # one commit fills one gap; with more, it names no parent
+            self._store.number_above(self.above)
             outcome = self._store.commit(
                 loaded.payload,
                 loaded.format,
@@ -113,7 +117,7 @@ class Rollback:
         Raises:
             CommitError: If no copy could be written. The present generation is untouched.
             ConflictError: If another process wrote to the store in spite of the lock.
-            DivergedError: If two copies hold different content under one number.
+            DivergedError: If the copies have parted.
 
         """
         self._store.heal(self._store.read())
@@ -137,7 +141,9 @@ def repair(
 
     Args:
         path: The path of the store.
-        prefer: The letter of the copy that stands if two copies have diverged.
+        prefer: The letter of the copy that stands if the copies have parted. Every other copy that
+            holds something else is put aside whole. The state that stands is committed again, with
+            a number above all others.
         copies: The number of copies or their folders. None finds it from the files beside `path`.
         timeout: Seconds to wait for the lock.
 
@@ -149,7 +155,7 @@ def repair(
         NotFoundError: If there is no store. Nothing was changed.
         LockedError: If another process holds the lock after `timeout` seconds.
         AccessError: If every copy has a slot that may not be read.
-        DivergedError: If two copies have diverged and `prefer` does not name one of them.
+        DivergedError: If the copies have parted and `prefer` does not name one of them.
         StorageError: If a slot cannot be put aside or rewritten.
         CommitError: If the survivor could not be committed again.
 
@@ -184,7 +190,7 @@ def rollback(
         LostError: If no slot verifies.
         LockedError: If another process holds the lock after `timeout` seconds.
         AccessError: If every copy has a slot that may not be read.
-        DivergedError: If two copies hold different content under one number.
+        DivergedError: If the copies have parted.
         CommitError: If no copy could be written. The present generation is untouched.
 
     """
@@ -204,7 +210,7 @@ def prepared_repair(
 
     Args:
         path: The path of the store.
-        prefer: The letter of the copy that stands if two copies have diverged.
+        prefer: The letter of the copy that stands if the copies have parted.
         copies: The number of copies or their folders. None finds it from the files beside `path`.
         timeout: Seconds to wait for the lock.
 
@@ -222,7 +228,9 @@ def prepared_repair(
         survey.refuse_if_denied(layout, found)
         if not any(slot.sound for slot in found):
             raise survey.lost(layout, found)
+        highest = max(slot.generation for slot in found)
         aside, found = _settle_divergence(layout, found, prefer)
+        above = highest if aside else 0
         rewrite, wanted, without = [], slots.homes(found), set()
         for flaw in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
             slot = flaw.slot
@@ -235,7 +243,7 @@ def prepared_repair(
         left = [_as_missing(slot) if slot.path in without else slot for slot in found]
         flaws = slots.flaws(left, slots.by_claim(left)[0], layout.keep)
         gone = {flaw.slot.index for flaw in flaws} - wanted.keys()
-        yield Repair(tuple(aside), tuple(rewrite), len(gone), store, copies)
+        yield Repair(tuple(aside), tuple(rewrite), len(gone), above, store, copies)
 
 
 @contextmanager
@@ -264,7 +272,7 @@ def prepared_rollback(
     with _locked(path, copies, timeout) as store:
         layout = store.layout
         latest = newest.load_locked(layout)
-        if pair := slots.diverged(survey.survey_verified(layout)):
+        if pair := slots.parted(survey.survey_verified(layout)):
             raise survey.divergence(layout, *pair)
         yield Rollback(latest, rollback_target(layout, latest.generation, to), store)
 
@@ -361,15 +369,28 @@ def _locked(path: str | os.PathLike[str], copies: Copies | None, timeout: float)
 def _settle_divergence(
     layout: Layout, found: list[Slot], prefer: str | None
 ) -> tuple[list[Slot], list[Slot]]:
-    """Return the diverged slots that are not of the preferred copy, and the slots without them."""
-    aside: list[Slot] = []
-    while pair := slots.diverged(found):
-        unwanted = [slot for slot in pair if slot.letter != prefer]
-        if len(unwanted) != 1:
-            raise survey.divergence(layout, *pair)
-        aside += unwanted
-        found = [_as_missing(slot) if slot in unwanted else slot for slot in found]
-    return aside, list(found)
+    """Return the slots of the copies that are not on the line of the preferred copy, and the rest.
+
+    Every slot of such a copy is put aside, since its older slots may be of its own branch, too.
+    """
+    pair = slots.parted(found)
+    if pair is None:
+        return [], found
+    heads = slots.heads(found)
+    preferred = next((copy for copy, slot in heads.items() if slot.letter == prefer), None)
+    if preferred is None:
+        raise survey.divergence(layout, *pair)
+    stands = heads[preferred]
+    line = {
+        copy: head
+        for copy, head in heads.items()
+        if head.holds(stands)
+        or stands.line.covers(stands.generation - 1, head.line, head.generation)
+    }
+    parted = heads.keys() - line - {preferred}
+    unwanted = [slot for slot in found if slot.copy in parted]
+    aside = [slot for slot in unwanted if slot.state is not SlotState.MISSING]
+    return aside, [_as_missing(slot) if slot in aside else slot for slot in found]
 
 
 def _as_missing(slot: Slot) -> Slot:

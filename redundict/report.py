@@ -84,9 +84,14 @@ class Recovery:
         return self.state in (StoreState.ROLLED_BACK, StoreState.LOST)
 
     @property
+    def newest_doubtful(self) -> bool:
+        """Whether there may be another state than the loaded one that somebody wants."""
+        return self.newest_lost or self.state is StoreState.DIVERGED
+
+    @property
     def complete(self) -> bool:
         """Whether nothing is lost and every bad slot has been healed."""
-        return not self.newest_lost and set(self.found) == set(self.healed)
+        return not self.newest_doubtful and set(self.found) == set(self.healed)
 
     def __str__(self) -> str:
         found = "; ".join(f"{name}: {reason}" for name, reason in self.found.items())
@@ -146,7 +151,7 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
         found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
         found = slots.flaws(seen, survivor, layout.keep)
-    status, action = _advice(layout, state, survivor, slots.diverged(seen))
+    status, action = _advice(layout, state, survivor, slots.parted(seen))
     return layout, Report(
         path=layout.path,
         state=state,
@@ -176,15 +181,15 @@ def not_found(path: str) -> errors.NotFoundError:
 
 
 def _advice(
-    layout: Layout, state: StoreState, survivor: Slot | None, pair: tuple[Slot, Slot] | None
+    layout: Layout, state: StoreState, survivor: Slot | None, apart: tuple[Slot, list[Slot]] | None
 ) -> tuple[str, str | None]:
     """Return one sentence about the store, and the command to run next."""
     if survivor is None:
         return "No slot verifies: nothing loads.", "restore a slot from a backup"
     loads, repair = f"generation {survivor.generation} loads", layout.command("repair")
-    if pair:
-        prefer = layout.command("repair", "--prefer", pair[0].letter)
-        return f"The copies have diverged at generation {pair[0].generation}; {loads}.", prefer
+    if apart:
+        error = survey.divergence(layout, *apart)
+        return f"{error.what[0].upper()}{error.what[1:]}; {loads}.", error.action
     if state is StoreState.ROLLED_BACK:
         return f"The newest generation may be gone; {loads}.", repair
     if state is StoreState.DEGRADED:

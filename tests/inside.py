@@ -54,6 +54,7 @@ from redundict.engine.disk import Disk, Stat
 from redundict.engine.files import NotAFileError
 from redundict.engine.layout import COPIES, KEEP, LETTERS, Layout
 from redundict.engine.ledger import Ledger
+from redundict.engine.lineage import Line, Point
 from redundict.engine.lock import encode_note, parse_note
 from redundict.engine.trailer import NewerVersion, Trailer, TrailerError, Verified
 from redundict.formats import snapshots
@@ -69,8 +70,10 @@ __all__ = [
     "FailingDisk",
     "Found",
     "Layout",
+    "Line",
     "NewerVersion",
     "NotAFileError",
+    "Point",
     "QuickDisk",
     "Stat",
     "Trailer",

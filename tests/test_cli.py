@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ COMMANDS = (*READERS, "rollback", "repair", "import", "demo")
 #: The processes run this very package, wherever they are started.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(redundict.__file__).parents[1])}
 NO_SUCH = "nothing.json"
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def run(*args: object, **options: Any) -> subprocess.CompletedProcess[Any]:
@@ -297,7 +299,10 @@ def test_a_fault_of_the_program_is_no_wrong_usage(
         (errors.no_folder("s", "d"), Exit.NO_STORE),
         (errors.no_generation("s", "gone", 7, "redundict log s"), Exit.FAILED),
         (errors.refused(FileNotFoundError(2, "No such file"), "reading"), Exit.FAILED),
-        (errors.diverged("s", "s.a0", "s.b0", 7, "redundict repair s"), Exit.DIVERGED),
+        (
+            errors.diverged("s", "s.b0", {"a": (7, NOW)}, "redundict repair s"),
+            Exit.DIVERGED,
+        ),
         (errors.conflict("s", "s.a0", 7), Exit.FAILED),
         (errors.lost("s", {}), Exit.LOST),
         (errors.newer_version("s.a0"), Exit.NEWER),

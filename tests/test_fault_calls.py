@@ -346,7 +346,7 @@ def test_what_could_not_be_read_is_not_overwritten_unseen(path: str) -> None:
 
 
 def test_numbers_skip_what_may_come_back(path: str) -> None:
-    """Where a copy cannot be read and the newest generation is gone, its number is not reused."""
+    """If the newest generation cannot be read, its number is not reused, and it is not lost."""
     with redundict.open(path, keep=2) as state:
         for state["n"] in (1, 2, 3):
             state.sync()
@@ -357,8 +357,12 @@ def test_numbers_skip_what_may_come_back(path: str) -> None:
         with pytest.warns(redundict.RedundancyWarning), redundict.open(path, keep=2) as state:
             state["n"] = 4
             assert state.sync() > 3
-    assert redundict.load(path) == {"n": 4}
-    redundict.open(path, keep=2).close()
+    with pytest.warns(redundict.RedundancyWarning, match="went on separately"):
+        assert redundict.load(path) == {"n": 4}
+    with pytest.raises(redundict.DivergedError):
+        redundict.open(path, keep=2)
+    redundict.repair(path, prefer="a")
+    assert redundict.load(path) == {"n": 3}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 
 from redundict import Fault, Slot, SlotState, StoreState
 
-from .inside import LETTERS, Trailer, slots, trailer
+from .inside import LETTERS, Line, Point, Trailer, slots, trailer
 
 VALID, CLAIMED, TORN = SlotState.VALID, SlotState.CLAIMED, SlotState.TORN
 DAMAGED, MISSING, FOREIGN = SlotState.DAMAGED, SlotState.MISSING, SlotState.FOREIGN
-HEALTHY, DEGRADED = StoreState.HEALTHY, StoreState.DEGRADED
+HEALTHY, DEGRADED, DIVERGED = StoreState.HEALTHY, StoreState.DEGRADED, StoreState.DIVERGED
 ROLLED_BACK, LOST = StoreState.ROLLED_BACK, StoreState.LOST
 UNSOUND = {"?": TORN, "!": DAMAGED, "-": MISSING, "#": FOREIGN}
 
@@ -42,6 +43,8 @@ def store(*copies: str, keep: int = 2) -> list[Slot]:
 
     `?` torn, `!` damaged, `-` missing, `#` foreign; `!3` damaged with a trailer that claims
     generation 3; `3f` another generation 3 than `3`; `~3` claimed; `*3` of a copy that is not ours.
+    `3/y<x1` is of branch y, which began after generation 1 of branch x; without a branch, version
+    0.1 wrote it.
     """
     found = []
     for copy, line in enumerate(copies):
@@ -52,8 +55,13 @@ def store(*copies: str, keep: int = 2) -> list[Slot]:
 
 
 def _slot(word: str, copy: int, index: int, name: str, keep: int) -> Slot:
-    sign, digits = (word[0], word[1:]) if not word[0].isdigit() else ("", word)
+    sign, word = (word[0], word[1:]) if not word[0].isdigit() else ("", word)
+    digits, _, branch = word.partition("/")
     trailer = claim(int(digits.rstrip("f")), keep, "f" * digits.endswith("f")) if digits else None
+    if trailer and branch:
+        own, _, fork = branch.partition("<")
+        forks = (Point(fork[0] * 8, int(fork[1:])),) if fork else ()
+        trailer = replace(trailer, line=Line(own * 8, forks=forks))
     if sign in UNSOUND:
         claimed = trailer.generation if trailer else 0
         return Slot(copy, index, name, UNSOUND[sign], reason=UNSOUND[sign].value, claimed=claimed)
@@ -120,25 +128,68 @@ def test_a_slot_holds_another_by_content(words: str, same: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("copies", "pair"),
+    ("copies", "apart"),
     [
-        (["1 2", "1 2"], None),
-        (["1 2", "1 ?"], None),
-        (["1 2", "2 1"], None),
-        (["1 2", "1 !2f"], None),
-        (["1 2", "1 2f"], ("s.a1", "s.b1")),
-        (["1f 2", "1 2"], ("s.a0", "s.b0")),
-        (["1 2", "2f 1"], ("s.a1", "s.b0")),
-        (["2 2f", "2 2"], ("s.a0", "s.a1")),
-        (["1 ~2", "1 ~2f"], ("s.a1", "s.b1")),
+        (["1 2", "1 2"], []),
+        (["1 2", "1 ?"], []),
+        (["1 2", "2 1"], []),
+        (["1 2", "1 !2f"], []),
+        (["1 2", "- -"], []),
+        (["1f 2", "1 2"], []),
+        (["1 2", "1 2f"], ["s.b1"]),
+        (["1 2", "2f 1"], ["s.b0"]),
+        (["1 ~2", "1 ~2f"], ["s.b1"]),
+        # With branches: a copy is only behind if the newest generation names its branch.
+        (["1/x 2/x", "1/x ?"], []),
+        (["3/y<x1 2/x", "- 1/x"], []),
+        (["3/y<x2 2/x", "1/x 2/x"], []),
+        (["3/y<x1 2/y<x1", "1/x 2f/x"], ["s.b1"]),
+        (["3/y<x1 -", "2/z<x1 1/x"], ["s.b0"]),
+        (["3/y<x1 -", "2/z<x1 -", "1/x -"], ["s.b0"]),
+        (["4/z<y2 -", "2/y<x1 -", "1/x -"], []),
+        (["2/y<x1 -", "3/z<x1 -", "*9/q -"], ["s.b0", "s.a0"]),
+        (["2/x -", "1/x -", "*1/q -"], []),
     ],
 )
-def test_one_number_with_two_contents_is_a_divergence(
-    copies: list[str], pair: tuple[str, str] | None
+def test_a_copy_that_is_not_on_the_line_has_parted(copies: list[str], apart: list[str]) -> None:
+    """A copy is behind only if the newest generation grew from its head."""
+    found = slots.parted(store(*copies))
+    assert [slot.name for slot in (found or (None, []))[1]] == apart
+
+
+@pytest.mark.parametrize(
+    ("copies", "odd"),
+    [
+        (["1 2", "1 2"], []),
+        (["1 2", "- -"], []),
+        # One number, two contents: the parent of the newest generation is the right one.
+        (["1f 2", "1 2"], ["s.a0"]),
+        (["1 2", "1f 2"], ["s.b0"]),
+        (["2 2f", "2 2"], ["s.a1"]),
+        # By numbers, version 0.1 took this for an older state. Numbers prove nothing.
+        (["3 2", "1 2"], []),
+        (["5 4", "1 2"], ["s.b1", "s.b0"]),
+        # An older file of another branch lies at an index of the line.
+        (["4/x 3/x", "4/x 2/x"], []),
+        (["4/x 3/x", "4/x 2f/q"], ["s.b1"]),
+        # The slots of a copy that has parted are not overwritten anyway.
+        (["3/y<x1 -", "2/z<x1 1/x"], []),
+    ],
+)
+def test_what_the_newest_did_not_grow_from_is_put_aside_first(
+    copies: list[str], odd: list[str]
 ) -> None:
-    """Wherever the two lie, they are found; what is damaged diverges from nothing."""
-    found = slots.diverged(store(*copies))
-    assert (found and (found[0].name, found[1].name)) == pair
+    """A slot is overwritten at once only if its content is known to be superseded."""
+    assert [slot.name for slot in slots.strange(store(*copies))] == odd
+
+
+def test_a_file_in_the_place_of_the_parent_was_restored() -> None:
+    """If the generation before the newest one is gone, a later file took its place."""
+    found = store("1 3", "1 3")
+    found = [replace(slot, changed=9 if slot.index == 0 else 5) for slot in found]
+    assert [slot.name for slot in slots.strange(found)] == ["s.a0", "s.b0"]
+    assert not slots.are_in_order(found)
+    assert {flaw.fault for flaw in slots.flaws(found, found[1], 2)} == {Fault.DIVERGED}
 
 
 # -- the victim
@@ -256,8 +307,8 @@ def test_no_victim_has_the_survivors_home(copies: list[str], keep: int) -> None:
         (["4 5 !3", "4 5 -"], 2, HEALTHY, {}),
         # What lies in a copy that is no longer ours is not judged either.
         (["1 2", "1 2", "*1 *1"], 2, HEALTHY, {}),
-        # The copies have diverged.
-        (["1 2", "1 2f"], 2, DEGRADED, None),
+        # The copies have parted.
+        (["1 2", "1 2f"], 2, DIVERGED, None),
     ],
 )
 def test_a_store_is_judged_by_what_is_there(
@@ -271,13 +322,16 @@ def test_a_store_is_judged_by_what_is_there(
         assert {f.slot.name: f.reason for f in slots.flaws(found, best, keep)} == flaws
 
 
-def test_a_divergence_is_a_flaw() -> None:
-    """Of two contents under one number, the one that is not read is named."""
-    found = store("1 2", "1 2f")
+def test_a_copy_that_has_parted_is_a_flaw() -> None:
+    """The head of the copy that is not read is named, and nothing else of it."""
+    found = store("1/x 2/x", "1f/y 2f/y")
     best = survivor(found)
     assert best
-    assert [flaw.slot.name for flaw in slots.flaws(found, best, 2)] == ["s.b1", "s.b1"]
-    assert slots.flaws(found, best, 2)[-1].reason == "differs from s.a1, of the same generation"
+    (flaw,) = slots.flaws(found, best, 2)
+    assert (flaw.slot.name, flaw.reason) == (
+        "s.b1",
+        "went on separately from s.a1, generation 2",
+    )
 
 
 def test_what_may_not_be_looked_at_may_be_the_newest() -> None:

@@ -227,6 +227,9 @@ class Overwriting:
         afresh: Write a new file, and give it its name only when it is whole and durable. After a
             crash, `path` is the old file or the whole new one. A file `path` + ``.new`` may remain;
             it has no meaning.
+        keep_old: Put the old file aside just before the new one gets its name. So the old file
+            stays where it is if there is no space for the new one. It needs `afresh`.
+        aside: The new path of the old file, if it was put aside; else ''.
 
     """
 
@@ -236,6 +239,8 @@ class Overwriting:
     mode_if_new: int | None = None
     durable: bool = False
     afresh: bool = False
+    keep_old: bool = False
+    aside: str = field(default="", init=False)
     _file: FileIO | None = field(default=None, init=False)
     _flush_all: bool = field(default=True, init=False)
     _flush_name: bool = field(default=True, init=False)
@@ -291,6 +296,8 @@ class Overwriting:
         (disk.sync_all if self._flush_all else disk.sync_data)(self._file)
         file, self._file = self._file, None
         disk.close(file)  # NFS reports a failed write here
+        if self.keep_old:
+            self.aside = put_aside(self.path)
         if self.afresh:
             disk.rename(self._name, self.path)
         if self._flush_name:

@@ -10,15 +10,18 @@ last changed, by this process or by one whose lock note says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import Final
 
 from redundict import errors
 from redundict.errors import Fault
 
-from . import slots, survey
-from .layout import Layout
-from .slots import Slot, SlotState
+from . import files, slots, survey
+from .layout import LETTERS, Layout
+from .slots import Slot, SlotState, StoreState
+
+_MOST: Final = 1 << 26  #: Bytes from which a damaged slot is not decoded.
 
 
 class Ledger:
@@ -30,14 +33,27 @@ class Ledger:
         slots: Each slot, by path.
         known: The digests of the generations that this writer has loaded or written. Any other
             digest belongs to another writer.
+        evidence: The paths of the slots that somebody may still want, although they are not as they
+            should be. They are put aside before they are overwritten (laws 6 and 7).
+        absent: The numbers of the copies that are away, and of copies that are no longer ours.
+        aside: The new path of each slot that was put aside since `take_aside` was called.
 
     """
 
-    def __init__(self, layout: Layout, mode: int | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        mode: int | None = None,
+        is_state: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         self.layout = layout
         self.mode = mode
         self.slots: dict[str, Slot] = {}
         self.known: set[str] = set()
+        self.evidence: set[str] = set()
+        self.absent = layout.away
+        self.aside: dict[str, str] = {}
+        self._is_state = is_state
         self._beyond: list[Slot] = []  # where a writer with a greater `keep` would add a slot
 
     # --- updates
@@ -45,6 +61,8 @@ class Ledger:
     def see(self, found: Iterable[Slot]) -> None:
         """Replace the whole content by slots that were read while the lock was held."""
         self.slots = {slot.path: slot for slot in found}
+        extra = [slot.copy for slot in self.slots.values() if slot.extra]
+        self.absent = self.layout.away.union(extra)
         index = 1 + max([slot.index for slot in self.slots.values()])
         self._beyond = [
             Slot(copy, index, path, SlotState.MISSING)
@@ -58,9 +76,12 @@ class Ledger:
         conflict, so they are not needed. But keep them while a slot is unfinished: it may hold one
         of them and verify, although it was never durable.
         """
-        found = list(self.slots.values())
-        held = {slot.trailer.digest for slot in found if slot.trailer}
-        has_unfinished = Fault.UNFINISHED in [slot.fault for slot in found]
+        held, has_unfinished = set(), False
+        for slot in self.slots.values():
+            if slot.trailer:
+                held.add(slot.trailer.digest)
+            elif slot.fault is Fault.UNFINISHED:
+                has_unfinished = True
         self.known = self.known | held if has_unfinished else held
 
     def put(self, slot: Slot) -> Slot:
@@ -106,6 +127,20 @@ class Ledger:
         """Return True if at least one slot is known to be durable, or is an extra slot."""
         return any(slot.durable or slot.extra for slot in self.slots.values())
 
+    def letters_without(self, unhealed: Collection[str]) -> str:
+        """Return the letters of the copies for which the next generation is not written.
+
+        They are absent, or they do not hold the survivor.
+
+        Args:
+            unhealed: The paths of the slots that should hold the survivor and could not be healed.
+
+        """
+        if not unhealed and not self.absent:
+            return ""
+        copies = self.absent.union([self.slots[path].copy for path in unhealed])
+        return "".join([LETTERS[copy] for copy in sorted(copies)])
+
     def unfinished(self) -> set[str]:
         """Return the paths of the slots whose last write was not completed (law 3)."""
         return {path for path, slot in self.slots.items() if slot.is_unfinished}
@@ -143,12 +178,51 @@ class Ledger:
         if is_new:
             survey.refuse_if_denied(self.layout, self.slots.values())
 
-    def refuse_if_diverged(self) -> None:
-        """Raise `DivergedError` if two slots that verify hold different content as one number."""
-        while pair := slots.diverged(self.slots.values()):
-            # A trailer is only a claim, so verify both.
-            if all(self.verify(slot).sound for slot in pair):
-                raise survey.divergence(self.layout, *pair)
+    def refuse_if_parted(self) -> None:
+        """Raise `DivergedError` if a copy went on without the newest generation (law 6)."""
+        while found := slots.parted(self.slots.values()):
+            newest, others = found
+            # A trailer is only a claim, so verify all.
+            if all(self.verify(slot).sound for slot in (newest, *others)):
+                raise survey.divergence(self.layout, newest, others)
+
+    # --- evidence
+
+    def find_evidence(self, survivor: Slot) -> None:
+        """Find the slots to put aside before they are overwritten (laws 6 and 7).
+
+        They may hold the newest state, or something else than the newest generation grew from.
+
+        Args:
+            survivor: The newest generation that verifies.
+
+        """
+        found = list(self.slots.values())
+        self.evidence |= {slot.path for slot in slots.strange(found)}
+        if slots.judge(found, survivor, self.layout.keep) is StoreState.ROLLED_BACK:
+            self.evidence |= {slot.path for slot in found if slot.is_readable_damage}
+
+    def is_wanted(self, slot: Slot) -> bool:
+        """Return True if a slot must be put aside before it is overwritten (law 7).
+
+        It is evidence, or it does not verify and its payload still decodes, as after an edit by
+        hand.
+        """
+        if slot.path in self.evidence:
+            return slot.state is not SlotState.MISSING
+        if not slot.is_readable_damage:
+            return False
+        try:
+            content = files.read(slot.path, most=_MOST).data
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            return False
+        return self._is_state(content)
+
+    def take_aside(self) -> dict[str, str]:
+        """Return the new path of each slot that was put aside since the last call."""
+        taken, self.aside = self.aside, {}
+        return taken
 
     # --- the lock note
 
@@ -173,8 +247,8 @@ class Ledger:
         changed = [(survey.look(slot) if look else slot).changed for slot in holders]
         return f"{survivor.trailer.digest}@{max(changed)}"
 
-    def trust_lock_note(self, settled: str) -> None:
-        """Take the slots that the note of the last holder names as durable.
+    def trust_lock_note(self, settled: str) -> bool:
+        """Take the slots that the note of the last holder names as durable. Return True if it does.
 
         They then need no second flush. A note that names other files is ignored.
 
@@ -183,10 +257,11 @@ class Ledger:
 
         """
         if not settled or settled != self.note(look=False):
-            return
+            return False
         for slot in list(self.slots.values()):
             if slot.trailer and settled.startswith(slot.trailer.digest):
                 self.put(replace(slot, durable=True))
+        return True
 
     def distrust_all(self) -> None:
         """Take no slot for durable any more, because another writer held the lock meanwhile."""

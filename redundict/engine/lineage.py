@@ -12,6 +12,7 @@ or if version 0.1 wrote one of them, which named no branch. Such a copy is only 
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,13 @@ _POINTS: Final = 3  #: Points that a line names for each copy that is away.
 _BRANCH: Final = re.compile(r"[0-9a-f]{8}")
 _WITHOUT: Final = re.compile(r"-|[a-z]{1,26}")
 _POINT: Final = re.compile(r"(?:([a-z])/)?([0-9a-f]{8}):(0|[1-9][0-9]{0,17})")
+
+
+def new_branch() -> str:
+    """Return a name for a new branch. Of a billion names, two are hardly ever equal."""
+    while (name := os.urandom(4).hex()) == NO_BRANCH:
+        pass
+    return name
 
 
 class Point(NamedTuple):

@@ -84,12 +84,13 @@ class Loaded:
     def damage(self) -> list[Flaw]:
         """Return the flaws that a commit in progress does not explain.
 
-        A sound slot with an older generation is left out. A writer may be about to overwrite it.
+        A sound slot with an older generation is left out, unless the newest one did not grow from
+        it. A writer may be about to overwrite it.
         """
         return [
             flaw
             for flaw in self.flaws()
-            if not flaw.slot.sound or flaw.slot.generation >= self.generation
+            if flaw.fault is not Fault.BEHIND or flaw.slot.generation >= self.generation
         ]
 
 

@@ -5,7 +5,8 @@ A slot is one file of one copy. Its name `NAME.a0` holds the letter of the copy 
 module must not read or write any file.
 
 A slot is *sound* if it has a trailer and no fault is known. The *home* of a generation is the index
-at which every copy should hold it. A *flaw* is a slot that is not as it should be.
+at which every copy should hold it. The *head* of a copy is its newest sound slot. A *flaw* is a
+slot that is not as it should be.
 
 Invariants: a victim never has the survivor's home index. The trailer of a damaged slot decides
 nothing; it only words a report. File names are hints, and trailers are the truth.
@@ -14,15 +15,21 @@ nothing; it only words a report. File names are hints, and trailers are the trut
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from redundict.errors import Fault
 
+from . import lineage
 from .layout import LETTERS
+from .lineage import NO_LINE, Head, Judgement, Line
 from .trailer import NO_PARENT, Trailer
+
+#: Faults of a torn slot that holds nothing, or whose content this process knows.
+_WORTHLESS: Final = frozenset({Fault.EMPTY, Fault.NUL, Fault.UNFINISHED})
 
 
 class SlotState(StrEnum):
@@ -83,6 +90,11 @@ class Slot:
         return self.fault is Fault.DENIED
 
     @property
+    def is_readable_damage(self) -> bool:
+        """True if it does not verify, but holds bytes that no failed write of ours explains."""
+        return self.state in (SlotState.TORN, SlotState.DAMAGED) and self.fault not in _WORTHLESS
+
+    @property
     def is_unfinished(self) -> bool:
         """True if its last write was not completed. A look at it then proves nothing (law 3)."""
         return self.fault is Fault.UNFINISHED
@@ -96,6 +108,11 @@ class Slot:
     def generation(self) -> int:
         """The number of its generation; 0 if it is not sound."""
         return self.trailer.generation if self.trailer else 0
+
+    @property
+    def line(self) -> Line:
+        """The lineage of its generation."""
+        return self.trailer.line if self.trailer else NO_LINE
 
     def holds(self, other: Slot) -> bool:
         """Return True if both slots are sound and hold the same bytes, by their digests."""
@@ -139,26 +156,123 @@ def are_in_order(slots: Sequence[Slot]) -> bool:
     """Return True if every slot is as it should be.
 
     Every slot is sound. Each index has one generation, the same in every copy, and no two indexes
-    have the same number. Then `flaws` would find nothing, but this takes less time.
+    have the same number. The generation before the newest one is there. Then `flaws` would find
+    nothing, but this takes less time.
     """
-    held, indexes, numbers = set(), set(), set()
+    held, indexes, numbers, newest = set(), set(), set(), None
     for slot in slots:
         if slot.trailer is None or slot.extra:
             return False
         held.add((slot.index, slot.trailer.digest))
         indexes.add(slot.index)
         numbers.add(slot.trailer.generation)
-    return len(held) == len(indexes) == len(numbers)
+        if newest is None or slot.trailer.generation > newest.generation:
+            newest = slot.trailer
+    if newest is None or not len(held) == len(indexes) == len(numbers):
+        return False
+    for _, digest in held:
+        if digest.startswith(newest.parent):
+            return True
+    return newest.parent == NO_PARENT
 
 
-def diverged(slots: Iterable[Slot]) -> tuple[Slot, Slot] | None:
-    """Return two slots with the same number and different digests; None if there are none."""
-    first: dict[int, Slot] = {}
+def heads(slots: Iterable[Slot]) -> dict[int, Slot]:
+    """Return the newest sound slot of each copy that has one, by copy; the newest comes first.
+
+    A copy of extra slots counts only if it holds the newest generation of all.
+    """
+    found: dict[int, Slot] = {}
     for slot in by_claim(slots):
-        other = first.setdefault(slot.generation, slot)
-        if not slot.holds(other):
-            return other, slot
-    return None
+        if not (slot.extra and found):
+            found.setdefault(slot.copy, slot)
+    return found
+
+
+def judge_heads(heads: Mapping[int, Slot]) -> Judgement[int]:
+    """Find the copies that are behind the newest generation, and those that have parted (law 6).
+
+    Args:
+        heads: The head of each copy. At least one.
+
+    """
+    return lineage.judge(
+        {
+            copy: Head(slot.generation, slot.trailer.digest, slot.line)
+            for copy, slot in heads.items()
+            if slot.trailer
+        }
+    )
+
+
+def parted(slots: Iterable[Slot]) -> tuple[Slot, list[Slot]] | None:
+    """Return the newest head, and the heads of the copies that went on without it (law 6).
+
+    Return None if there is no such copy.
+    """
+    found = heads(slots)
+    if len({slot.trailer.digest for slot in found.values() if slot.trailer}) < 2:
+        return None
+    judged = judge_heads(found)
+    others = [slot for copy, slot in found.items() if copy in judged.parted]
+    return (found[judged.newest], others) if others else None
+
+
+def strange(slots: Sequence[Slot]) -> list[Slot]:
+    """Return the sound slots that hold something from which the newest generation did not grow.
+
+    They are put aside before they are overwritten (law 6). The slots of a copy that has parted are
+    not among them, because nothing of it may be overwritten.
+
+    Args:
+        slots: Every slot of a store that has a sound slot.
+
+    """
+    found = heads(slots)
+    judged = judge_heads(found)
+    doubtful = judged.parted | judged.presumed
+    line = [slot for slot in by_claim(slots) if slot.copy not in doubtful]
+    odd = _unrelated(line, slots) or _restored(found[judged.newest], slots)
+    for copy in judged.presumed:
+        if not any(slot.holds(found[copy]) for slot in line):
+            own = [slot for slot in by_claim(slots) if slot.copy == copy]
+            odd += [slot for slot in own if not any(slot.holds(other) for other in line)]
+    return odd
+
+
+def _unrelated(line: Sequence[Slot], slots: Sequence[Slot]) -> list[Slot]:
+    """Return the slots of `line` that hold another content than a generation of the line.
+
+    One number has two contents, or a slot holds another generation than its index should and no
+    head of a copy covers it.
+    """
+    tops = heads(line).values()
+    parents = {slot.trailer.parent for slot in line if slot.trailer}
+    numbers = {s.generation: s for s in line if s.trailer and s.trailer.as_parent in parents}
+    wanted = homes(slots)
+    odd = []
+    for slot in line:
+        is_away_from_home = not slot.holds(wanted.get(slot.index, slot))
+        if not slot.holds(numbers.setdefault(slot.generation, slot)) or (
+            is_away_from_home
+            and not any(h.line.covers(h.generation, slot.line, slot.generation) for h in tops)
+        ):
+            odd.append(slot)
+    return odd
+
+
+def _restored(newest: Slot, slots: Sequence[Slot]) -> list[Slot]:
+    """Return the slots that were put in the place of the generation before the newest one.
+
+    A commit never overwrites that generation. So if the copy of the newest generation is whole and
+    does not hold it, some file was replaced after the newest one was written.
+    """
+    parent = newest.trailer.parent if newest.trailer else NO_PARENT
+    own = [slot for slot in slots if slot.copy == newest.copy and not slot.extra]
+    if parent == NO_PARENT or not all(slot.sound for slot in own):
+        return []
+    if any(slot.trailer.as_parent == parent for slot in slots if slot.trailer):
+        return []
+    return [s for s in by_claim(slots) if not s.holds(newest) and s.changed > newest.changed]
 
 
 def choose_victim(
@@ -167,6 +281,7 @@ def choose_victim(
     keep: int,
     give_up: Callable[[dict[int, Trailer]], int | None] | None = None,
     spare: int = 0,
+    avoided: Collection[int] = (),
 ) -> int:
     """Choose the index to overwrite: one without a generation, or else that of an old one (law 1).
 
@@ -180,6 +295,7 @@ def choose_victim(
         give_up: Takes the newest trailer of each index, and returns the number of the generation to
             overwrite. By default, the oldest is overwritten.
         spare: The number of a generation that is overwritten only if there is no other.
+        avoided: Indexes that are chosen only if there is no other.
 
     Returns:
         The index. The slots of all copies at this index are the victims.
@@ -203,7 +319,8 @@ def choose_victim(
     for index in range(keep):
         number = newest[index].generation if index in newest else 0
         turn = 0 if not number else 1 if number == given_up else 2
-        is_bad_choice = index in with_survivor, index in unwritable - writable
+        is_unwritable = index in unwritable - writable or index in avoided
+        is_bad_choice = index in with_survivor, is_unwritable
         costs.append((*is_bad_choice, bool(spare) and number == spare, turn, number, index))
     if survivor and survivor.index < keep:
         del costs[survivor.index]
@@ -255,8 +372,9 @@ def own_flaw(slot: Slot) -> Flaw:
 def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
     """Return the slots that are not as they should be, each with its fault.
 
-    A slot is bad if it is not sound, if it holds another generation than its index should, or if it
-    has diverged. A missing slot is no flaw if the store is too young to have filled it.
+    A slot is bad if it is not sound, if it holds another generation than its index should, or if
+    the newest generation did not grow from it. A missing slot is no flaw if the store is too young
+    to have filled it.
 
     Args:
         slots: Every slot of a store.
@@ -266,19 +384,23 @@ def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
     """
     wanted = homes(slots)
     expected = _expected_indexes(slots, survivor, keep)
-    found = []
+    newest, others = parted(slots) or (survivor, [])
+    apart = {slot.copy for slot in others}
+    odd = {slot.path for slot in strange(slots)}
+    apart_from = f"went on separately from {newest.name}, generation {newest.generation}"
+    found = [Flaw(slot, Fault.DIVERGED, apart_from) for slot in others]
     for slot in slots:
         want = wanted.get(slot.index)
         if slot.extra or (want is None and slot.index not in expected):
             continue
         if not slot.sound:
             found.append(own_flaw(slot))
-        elif want and not slot.holds(want):
+        elif slot.path in odd:
+            unlike = f"generation {newest.generation} did not grow from what it holds"
+            found.append(Flaw(slot, Fault.DIVERGED, unlike))
+        elif want and not slot.holds(want) and slot.copy not in apart:
             behind = f"holds generation {slot.generation}, not {want.generation}"
             found.append(Flaw(slot, Fault.BEHIND, behind))
-    if pair := diverged(slots):
-        differs = f"differs from {pair[0].name}, of the same generation"
-        found.append(Flaw(pair[1], Fault.DIVERGED, differs))
     return found
 
 
@@ -296,6 +418,8 @@ def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState
     found = [flaw.slot for flaw in flaws(slots, survivor, keep)]
     if not found:
         return StoreState.HEALTHY
+    if parted(slots):
+        return StoreState.DIVERGED
     wanted = homes(slots)
     for slot in found:
         # The number that a bad slot claimed counts here only. It decides the wording of a report.

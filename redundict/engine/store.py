@@ -15,16 +15,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from redundict import errors
+from redundict.errors import Fault
 
-from . import files, newest, slots, trailer
+from . import files, lineage, newest, slots, trailer
 from .files import Failures
 from .history import THINNED, give_up
-from .layout import Layout
+from .layout import LETTERS, Layout
 from .ledger import Ledger
+from .lineage import Line
 from .lock import WriterLock
 from .newest import Loaded
 from .slots import Generation, Slot, SlotState
@@ -38,16 +42,18 @@ class Outcome(NamedTuple):
     Attributes:
         generation: The number of the durable generation.
         failures: The errors of the slots that could not be written, by path.
+        aside: The new path of each slot that was put aside first.
 
     """
 
     generation: int
     failures: Failures
+    aside: Mapping[str, str] = MappingProxyType({})
 
     @property
     def is_silent(self) -> bool:
         """True if there is nothing to report."""
-        return not self.failures and not files.unflushed
+        return not self.failures and not self.aside and not files.unflushed
 
 
 class _Content(NamedTuple):
@@ -72,15 +78,24 @@ class Store:
 
     """
 
-    def __init__(self, layout: Layout, *, mode: int | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        mode: int | None = None,
+        is_state: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         self.layout = layout
         self.lock = WriterLock(layout.lock_path, layout.path, mode)
         self.generation = 0
         self.digest = ""
-        self._ledger = Ledger(layout, mode)
+        self._ledger = Ledger(layout, mode, is_state)
         self._committed: _Content | None = None  # of `generation`; None: the next commit must write
         self._number = 0  # the highest that verified or that this process tried to write
         self._at_opening = 0  # the generation that the first load found
+        self._is_own = False  # this object wrote the survivor
+        self._continues = False  # the next commit continues the survivor's branch (law 6)
+        self._fresh = ""  # the letters of the copies that had no generation at opening
 
     # --- opening
 
@@ -139,21 +154,36 @@ class Store:
                 destroy one of them. Nothing was adopted.
 
         """
-        healed = None
+        healed, self._fresh = None, ""
         if self.lock.held:
             self._ledger.see(found.slots)
+            number = found.generation
             for slot in found.slots:
-                if slot.state is SlotState.CLAIMED and slot.generation == found.generation:
+                if slot.state is SlotState.CLAIMED and slot.generation == number:
                     self._ledger.verify(slot)
             found = replace(found, slots=tuple(self._ledger.slots.values()))
-            self._ledger.trust_lock_note(self.lock.settled)
+            self._continues = self._ledger.trust_lock_note(self.lock.settled)
             self._number = max(self._number, found.generation)
             if not slots.are_in_order(found.slots):
-                self._ledger.refuse_if_diverged()
-                self._number = max(self._number, found.generation + found.unseen())
-                healed = heal(self._ledger, older=True)  # law 10
+                healed = self._heal(found)
         self._stand_on(found)  # law 14: nothing raises from here on
         return found, healed
+
+    def _heal(self, found: Loaded) -> Healed:
+        """Refuse if the copies have parted; otherwise heal what is not as it should be."""
+        self._ledger.refuse_if_parted()  # law 6
+        self._continues = self._continues and not any(
+            flaw.fault is not Fault.AWAY for flaw in found.flaws()
+        )
+        there = slots.heads(found.slots)
+        missing = set(range(self.layout.copies)) - self.layout.away - there.keys()
+        self._fresh = "".join(LETTERS[copy] for copy in sorted(missing)) if there else ""
+        self._number = max(self._number, found.generation + found.unseen())
+        if found.survivor:
+            self._ledger.find_evidence(found.survivor)  # law 7
+        healed = heal(self._ledger, older=True)  # law 10
+        healed.aside.update(self._ledger.take_aside())
+        return healed
 
     def _stand_on(self, found: Loaded) -> None:
         content = _Content(len(found.payload), found.format, found.payload_digest)
@@ -163,6 +193,7 @@ class Store:
         is_newest = found.survivor is not None and not self._ledger.unfinished()
         self._committed = content if is_newest else None
         self.generation, self.digest = found.generation, found.digest
+        self._is_own = False
 
     # --- committing
 
@@ -199,8 +230,8 @@ class Store:
         """
         self.refuse_in_child()
         payload_hash = hashlib.sha256(payload)
-        content = _Content(len(payload), format, payload_hash.digest())
-        is_new = even_if_unchanged or content != self._committed
+        facts = _Content(len(payload), format, payload_hash.digest())
+        is_new = even_if_unchanged or facts != self._committed
         if not is_new and self._ledger.is_complete(self._ledger.survivor()):
             return Outcome(self.generation, {})
         self._ledger.refuse_other_writers(self.generation)  # law 5
@@ -211,27 +242,59 @@ class Store:
         if not is_new and survivor and survivor.generation == self.generation:
             return Outcome(self.generation, unhealed)
         victims = self._choose_victims(survivor, spare)  # law 1
+        line = self._next_line(survivor, unhealed)  # law 6
         origin = None if begins_history else survivor
-        sealed, ending = self._seal(payload, payload_hash, format, origin)  # laws 4, 12
+        sealed, ending = self._seal(payload, payload_hash, format, origin, line)  # laws 4, 12
         self._ledger.known.add(sealed.digest)  # it is ours, before it is on disk
         self._committed = None  # until this succeeds, the next commit must write
-        failures = write(  # law 3: no slot is trusted until it is whole and flushed
-            self._ledger,
-            victims,
-            sealed,
-            (payload, ending),
-            survivor,
-            afresh=survivor is None,
-        )
+        content = sealed, (payload, ending), survivor
+        failures = write(self._ledger, victims, *content)  # law 3: no slot is trusted before
+        if len(failures) == len(victims) and self._ledger.evidence.intersection(failures):
+            victims = self._choose_victims(survivor, spare, spare_evidence=True)  # law 7: no space
+            failures = write(self._ledger, victims, *content)
         if len(failures) == len(victims):
             stands = survivor.generation if survivor else 0
             raise errors.not_written(self.layout.path, failures, self._number, stands)
         self._ledger.accept()  # law 14: nothing raises from here on
-        self._committed = content
+        self._committed = facts
+        self._continues = not failures or self._reached_all(victims, failures, line)
+        self._is_own = True
         self.generation, self.digest = sealed.generation, sealed.digest
-        return Outcome(self.generation, failures)
+        aside = self._ledger.take_aside() if self._ledger.aside else {}
+        return Outcome(self.generation, failures, aside)
 
-    def _choose_victims(self, survivor: Slot | None, spare: int) -> list[Slot]:
+    def _next_line(self, survivor: Slot | None, unhealed: Failures) -> Line:
+        """Return the lineage of the next generation."""
+        without = self._ledger.letters_without(unhealed)
+        if survivor is None or survivor.trailer is None:
+            return Line(lineage.new_branch(), without)
+        before = survivor.trailer.line
+        written_for = before.without, survivor.trailer.copies
+        as_before = self._continues and written_for == (without, len(self.layout.folders))
+        goes_on = as_before and before.branch != lineage.NO_BRANCH
+        if goes_on and not before.away:
+            return before
+        confirmed = ""
+        if self._is_own:
+            absent = before.without + without + self._fresh
+            confirmed = "".join(letter for letter, _ in before.away if letter not in absent)
+        return lineage.following(
+            before,
+            survivor.generation,
+            branch=lineage.new_branch(),
+            goes_on=goes_on,
+            without=without,
+            fresh="" if self._is_own else self._fresh,
+            confirmed=confirmed,
+        )
+
+    def _reached_all(self, victims: list[Slot], failures: Failures, line: Line) -> bool:
+        """Return True if every copy was written for which the generation was meant."""
+        return all(s.path not in failures or s.letter in line.without for s in victims)
+
+    def _choose_victims(
+        self, survivor: Slot | None, spare: int, *, spare_evidence: bool = False
+    ) -> list[Slot]:
         """Return the slots to overwrite, one in each copy: bad slots, or an old generation."""
         keep = self.layout.keep
         if keep > trailer.MIN_KEEP:  # with two, there is no choice
@@ -240,7 +303,10 @@ class Store:
                     self._ledger.verify(slot)
         is_thinned = survivor is not None and self.layout.history == THINNED
         give_up = functools.partial(self._give_up, spare) if is_thinned else None
-        index = slots.choose_victim(self._ledger.slots.values(), survivor, keep, give_up, spare)
+        found, avoided = self._ledger.slots, set[int]()
+        if spare_evidence:
+            avoided = {found[path].index for path in self._ledger.evidence}
+        index = slots.choose_victim(found.values(), survivor, keep, give_up, spare, avoided)
         return self._ledger.at(index)
 
     def _give_up(self, spare: int, kept: dict[int, Trailer]) -> int | None:
@@ -250,7 +316,12 @@ class Store:
         return give_up(ages, {max(ages), self._at_opening, spare})
 
     def _seal(
-        self, payload: bytes, payload_hash: hashlib._Hash, format: str, origin: Slot | None
+        self,
+        payload: bytes,
+        payload_hash: hashlib._Hash,
+        format: str,
+        origin: Slot | None,
+        line: Line,
     ) -> tuple[Trailer, bytes]:
         """Return the next trailer, and the bytes after the payload. Hash all bytes (law 12)."""
         return trailer.seal(
@@ -261,6 +332,7 @@ class Store:
             copies=len(self.layout.folders),
             keep=self.layout.keep,
             history=self.layout.history,
+            line=line,
             payload_hash=payload_hash,
         )
 
@@ -272,6 +344,11 @@ class Store:
         return self._number
 
     # --- questions
+
+    def number_above(self, number: int) -> None:
+        """Make the next commit take a number above this one (law 4), on a new branch."""
+        self._number = max(self._number, number)
+        self._continues = False
 
     def is_committed(self, payload: bytes, format: str) -> bool:
         """Return True if this payload was last loaded or committed."""

@@ -265,22 +265,22 @@ def lost(layout: Layout, seen: Collection[Slot]) -> errors.LostError:
     )
 
 
-def divergence(layout: Layout, one: Slot, other: Slot) -> errors.DivergedError:
-    """Return the error for two slots that hold different content under the same number.
+def divergence(layout: Layout, newest: Slot, others: Sequence[Slot]) -> errors.DivergedError:
+    """Return the error for a store whose copies have parted.
 
     Args:
         layout: The layout of the store.
-        one: The slot of the copy that the suggested command prefers.
-        other: The other slot.
+        newest: The newest generation. The suggested command prefers its copy.
+        others: The heads of the copies that went on without it.
 
     """
-    return errors.diverged(
-        layout.path,
-        one.name,
-        other.name,
-        one.generation,
-        layout.command("repair", "--prefer", one.letter),
-    )
+    sides = {
+        slot.letter: (slot.generation, slot.trailer.written)
+        for slot in (newest, *others)
+        if slot.trailer
+    }
+    repair = layout.command("repair", "--prefer", newest.letter)
+    return errors.diverged(layout.path, others[0].name, sides, repair)
 
 
 def patiently(

@@ -28,11 +28,13 @@ class Healed:
     Attributes:
         slots: The slots that were bad and were rewritten, as they were before.
         failures: The errors of the slots that could not be written, by path.
+        aside: The new path of each slot that was put aside first.
 
     """
 
     slots: list[Slot] = field(default_factory=list)
     failures: Failures = field(default_factory=dict)
+    aside: dict[str, str] = field(default_factory=dict)
 
 
 def write(
@@ -42,7 +44,7 @@ def write(
     parts: Sequence[bytes],
     survivor: Slot | None,
     *,
-    afresh: bool,
+    afresh: bool = False,
 ) -> Failures:
     """Write the same content to slots and flush it.
 
@@ -54,9 +56,9 @@ def write(
         victims: The slots to write, at most one of each copy.
         sealed: The trailer at the end of `parts`.
         parts: The content of a slot, in pieces.
-        survivor: The newest generation that verifies, which must survive.
-        afresh: Write a new file, and give it the slot's name only when it is whole. If no slot is
-            durable yet, a torn slot would be a lost store.
+        survivor: The newest generation that verifies, which must survive. None if there is none.
+            Then a torn slot would be a lost store, so new files are written.
+        afresh: Write a new file, and give it the slot's name only when it is whole.
 
     Returns:
         The errors of the slots that could not be written, by path.
@@ -69,14 +71,21 @@ def write(
         if refusal := _refusal(ledger, slot, survivor):
             failures[slot.path] = refusal
             continue
-        writing.append(
-            files.Overwriting(slot.path, parts, ledger.mode, mode_if_new, slot.durable, afresh)
-        )
+        keep_old = bool(ledger.evidence or slot.trailer is None) and ledger.is_wanted(slot)
+        if keep_old:  # also if this write fails
+            ledger.evidence.add(slot.path)
+        is_new = afresh or keep_old or survivor is None
+        facts = ledger.mode, mode_if_new, slot.durable, is_new, keep_old
+        writing.append(files.Overwriting(slot.path, parts, *facts))
         ledger.put(slots.unfinished(slot))
     failures |= files.overwrite_all(writing)
+    for file in writing:
+        if file.aside:
+            ledger.aside[file.path] = file.aside
     for slot in victims:
         if slot.path not in failures:
             ledger.put(slots.written(slot, sealed, mode_if_new))
+            ledger.evidence.discard(slot.path)
     return failures
 
 
@@ -163,7 +172,8 @@ def heal(ledger: Ledger, *, older: bool = False) -> Healed:
             healed.failures[bad.path] = errors.detached(error)
             continue
         sealed = trailer.verify(content).trailer
-        afresh = not ledger.is_durable_anywhere()
+        is_returning = bad.letter in survivor.line.without if survivor else False
+        afresh = is_returning or not ledger.is_durable_anywhere()
         failures = write(ledger, [bad], sealed, [content], survivor, afresh=afresh)
         healed.failures.update(failures)
         healed.slots.extend([] if failures else [bad])
