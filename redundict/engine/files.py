@@ -241,13 +241,10 @@ class Overwriting:
     afresh: bool = False
     keep_old: bool = False
     aside: str = field(default="", init=False)
+    _name: str = field(default="", init=False)  # of the file until it is durable
     _file: FileIO | None = field(default=None, init=False)
     _flush_all: bool = field(default=True, init=False)
     _flush_name: bool = field(default=True, init=False)
-
-    @property
-    def _name(self) -> str:
-        return self.path + ".new" if self.afresh else self.path
 
     def write(self) -> None:
         """Write the content, and start its writeback. It is not durable yet.
@@ -256,6 +253,7 @@ class Overwriting:
             OSError: If the system refuses.
 
         """
+        self._name = self.path + ".new" if self.afresh else self.path
         wanted = self.mode if self.mode is not None else self.mode_if_new
         self._file, created = _open_or_create(self._name, 0o666 if wanted is None else wanted)
         before = disk.stat(self._file)
