@@ -494,6 +494,12 @@ def not_in_every_copy(path: str, generation: int, failures: Mapping[str, OSError
     return f"{what} The next sync() tries again."
 
 
+def was_put_aside(slot: str, aside: str) -> str:
+    """Return the log message for a slot that was put aside before a commit took its place."""
+    what = f"{slot}: it did not verify, or the newest generation did not grow from it. It was put "
+    return f"{what}aside as {aside}, and nothing reads it there."
+
+
 def unflushed(folder: str, reason: str) -> str:
     """Return the log message for a folder whose names the file system cannot flush."""
     what = f"{folder}: its file system cannot flush a folder ({reason}). After a power cut, files "

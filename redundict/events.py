@@ -92,7 +92,8 @@ class Events:
     def committed(self, outcome: Outcome) -> None:
         """Report, and warn, that a commit is not durable in every copy.
 
-        Also log each folder whose names the file system cannot flush, once for each process.
+        Also log each slot that was put aside, and each folder whose names the file system cannot
+        flush, once for each process.
 
         Args:
             outcome: The outcome of the commit.
@@ -103,6 +104,8 @@ class Events:
         """
         for folder, reason in files.take_unflushed().items():
             _write(logging.WARNING, errors.unflushed(folder, reason))
+        for slot, aside in outcome.aside.items():
+            _write(logging.WARNING, errors.was_put_aside(slot, aside))
         if not outcome.failures:
             return
         message = errors.not_in_every_copy(self.path, outcome.generation, outcome.failures)

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Self, TypeVar
 
-from . import errors, lifetime, loading, options, recovery
+from . import errors, evidence, lifetime, loading, options, recovery
 from .committer import Backgrounded, Commit, Encoded
 from .engine.history import History
 from .engine.layout import COPIES, KEEP, Copies
@@ -130,7 +130,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._options = chosen
         self.path, self.flag, self.format = chosen.layout.path, flag, chosen.format.name
         self.recovery = None
-        self._store: Stored = Store(chosen.layout, mode=mode)
+        self._store: Stored = Store(chosen.layout, mode=mode, is_state=evidence.is_state)
         self._events = Events(self.path, on_event)
         self._incoming = self._loaded = self._inherited = None
         self._begin_alone()

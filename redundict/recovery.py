@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from . import errors
+from . import errors, evidence
 from . import report as integrity
 from .engine import files, newest, slots, survey
 from .engine.layout import Copies, Layout
@@ -355,7 +355,7 @@ def _locked(path: str | os.PathLike[str], copies: Copies | None, timeout: float)
     layout, found = survey.discover(os.fspath(path), copies)
     if all(slot.state is SlotState.MISSING for slot in found):
         raise integrity.not_found(layout.path)
-    store = Store(layout)
+    store = Store(layout, is_state=evidence.is_state)
     try:
         store.lock.acquire(timeout)
         yield store
@@ -401,7 +401,9 @@ def _as_missing(slot: Slot) -> Slot:
 
 def _put_aside(slot: Slot) -> str:
     with _blamed(slot, "cannot be put aside"):
-        return os.path.basename(files.put_aside(slot.path))
+        aside = files.put_aside(slot.path)
+    survey.thin_out_aside(slot.path)
+    return os.path.basename(aside)
 
 
 def _blamed(slot: Slot, what: str) -> AbstractContextManager[None]:

@@ -8,11 +8,11 @@ objects and finds out nothing about a store itself. Knows no dicts and no format
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from . import errors
+from . import errors, evidence
 from .engine import files, slots, survey
 from .engine.layout import Copies, Layout, command_line, owner
 from .engine.newest import Loaded
@@ -36,6 +36,7 @@ class Report:
         flaws: What is wrong, by the slot's file name.
         status: One sentence for a person.
         action: The command to run next; None if there is nothing to do.
+        aside: The paths of the files that were put aside. Nothing reads them.
 
     """
 
@@ -46,6 +47,7 @@ class Report:
     flaws: dict[str, Flaw]
     status: str
     action: str | None
+    aside: tuple[str, ...] = ()
 
     @property
     def generations(self) -> list[Generation]:
@@ -66,6 +68,8 @@ class Recovery:
         healed: The file names of the slots that were rewritten.
         failures: Why a slot could not be rewritten, by its file name.
         written: When the loaded generation was committed (UTC); None if nothing was loaded.
+        aside: The new path of each slot that was put aside before it was rewritten, by its file
+            name.
 
     """
 
@@ -77,6 +81,7 @@ class Recovery:
     healed: tuple[str, ...] = ()
     failures: dict[str, str] = field(default_factory=dict)
     written: datetime | None = None
+    aside: dict[str, str] = field(default_factory=dict)
 
     @property
     def newest_lost(self) -> bool:
@@ -102,6 +107,9 @@ class Recovery:
             loaded += "; a newer one may have been lost"
         healed = f"; healed: {', '.join(self.healed)}" if self.healed else ""
         failed = "".join(f"; {name} could not be: {why}" for name, why in self.failures.items())
+        failed += "".join(
+            f"; {name} was put aside as {os.path.basename(new)}" for name, new in self.aside.items()
+        )
         check = "" if self.complete else f". Look at it with: {self.action}"
         return f"{self.path}: {self.state} ({found}): {loaded}{healed}{failed}{check}"
 
@@ -157,9 +165,10 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
         state=state,
         generation=survivor.generation if survivor else 0,
         slots=tuple(seen),
-        flaws={flaw.slot.name: flaw for flaw in found},
+        flaws={flaw.slot.name: replace(flaw, reason=evidence.reason(flaw)) for flaw in found},
         status=status,
         action=action,
+        aside=tuple(evidence.put_aside(layout)),
     )
 
 
@@ -211,11 +220,15 @@ def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None
         path=loaded.layout.path,
         state=slots.judge(loaded.slots, loaded.survivor, keep),
         generation=loaded.survivor.generation,
-        found={flaw.slot.name: flaw.reason for flaw in flaws},
+        found={
+            flaw.slot.name: evidence.reason(flaw, healed.aside.get(flaw.slot.path))
+            for flaw in flaws
+        },
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
         action=loaded.layout.command("check"),
         written=loaded.survivor.trailer.written if loaded.survivor.trailer else None,
+        aside={os.path.basename(path): new for path, new in healed.aside.items()},
     )
 
 

@@ -81,6 +81,7 @@ def _report(report: Report) -> Record:
         "generation": report.generation or None,
         "status": report.status,
         "action": report.action,
+        "aside": list(report.aside),
         "slots": [_slot(report, slot) for slot in report.slots],
     }
 

@@ -64,7 +64,8 @@ def report(checked: Report) -> str:
             t = slot.trailer
             facts = (str(t.generation), local(t.written), str(t.length), t.format)
         rows.append((name, *facts, state))
-    return "\n".join([head(checked), "", table(rows)])
+    aside = [f"put aside: {plain(path)}" for path in checked.aside]
+    return "\n".join([head(checked), "", table(rows), *([""] if aside else []), *aside])
 
 
 def head(checked: Report) -> str:
@@ -168,7 +169,7 @@ def plan(prepared: Repair) -> str:
         f"would rewrite {plain(slot.name)} from {plain(source.name)}"
         for slot, source in prepared.rewrite
     ]
-    if prepared.gone:
+    if prepared.gone or prepared.above:
         lines.append("would commit the newest state that loads again")
     return "\n".join([*(lines or ["nothing to repair"]), "Nothing was changed."])
 

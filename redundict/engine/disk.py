@@ -200,6 +200,10 @@ class Disk:
         """Rename a file, and replace a file that has the new name. It is not durable yet."""
         os.replace(old, new)
 
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        os.unlink(path)
+
     def exists(self, path: str) -> bool:
         """Return True if anything has this name, even a link to nothing."""
         return os.path.lexists(path)

@@ -43,6 +43,8 @@ _PACKED: Final = 1000  #: Nothing but zeros is packed so many times more tightly
 
 _LATEST: Final = 1 << 37  #: Seconds since the epoch that every platform can convert.
 
+ASIDE: Final = ".aside-"  #: Follows the name of a slot that was put aside; the time follows it.
+
 #: The errors of the system, by the path of the file.
 Failures = dict[str, OSError]
 
@@ -378,13 +380,23 @@ def put_aside(path: str) -> str:
     """
     moment = time.gmtime(min(max(time.time(), 0), _LATEST))
     stamp = time.strftime("%Y%m%dT%H%M%SZ", moment)
-    aside, count = f"{path}.aside-{stamp}", 1
+    aside, count = f"{path}{ASIDE}{stamp}", 1
     while disk.exists(aside):
         count += 1
-        aside = f"{path}.aside-{stamp}-{count}"
+        aside = f"{path}{ASIDE}{stamp}-{count}"
     disk.rename(path, aside)
     _sync_directory(os.path.dirname(path))
     return aside
+
+
+def remove(path: str) -> None:
+    """Remove a file. It may come back after a crash.
+
+    Raises:
+        OSError: If the system refuses.
+
+    """
+    disk.remove(path)
 
 
 def take_unflushed() -> dict[str, str]:

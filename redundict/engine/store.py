@@ -297,10 +297,9 @@ class Store:
     ) -> list[Slot]:
         """Return the slots to overwrite, one in each copy: bad slots, or an old generation."""
         keep = self.layout.keep
-        if keep > trailer.MIN_KEEP:  # with two, there is no choice
-            for slot in list(self._ledger.slots.values()):
-                if slot.state is SlotState.CLAIMED:
-                    self._ledger.verify(slot)
+        for slot in list(self._ledger.slots.values()):
+            if slot.state is SlotState.CLAIMED:  # it may be damaged, or edited by hand
+                self._ledger.verify(slot)
         is_thinned = survivor is not None and self.layout.history == THINNED
         give_up = functools.partial(self._give_up, spare) if is_thinned else None
         found, avoided = self._ledger.slots, set[int]()

@@ -82,6 +82,7 @@ def write(
     for file in writing:
         if file.aside:
             ledger.aside[file.path] = file.aside
+            survey.thin_out_aside(file.path)
     for slot in victims:
         if slot.path not in failures:
             ledger.put(slots.written(slot, sealed, mode_if_new))
