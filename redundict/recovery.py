@@ -78,7 +78,13 @@ class Repair:
                 content = survey.content_of(source)
                 if slot.path in put:
                     aside[slot.name] = _put_aside(put.pop(slot.path))
-                files.overwrite(slot.path, content, mode_if_new=source.mode, afresh=True)
+                files.overwrite(
+                    slot.path,
+                    content,
+                    mode_if_new=source.mode,
+                    owner_if_new=source.owner,
+                    afresh=True,
+                )
         for slot in put.values():
             aside[slot.name] = _put_aside(slot)
         loaded, _ = self._store.heal(self._store.read())
@@ -234,9 +240,10 @@ def prepared_repair(
         rewrite, wanted, without = [], slots.homes(found), set()
         for flaw in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
             slot = flaw.slot
-            if slot.state is not SlotState.MISSING:
+            if slot.state is not SlotState.MISSING and flaw.fault is not Fault.LINKED:
                 aside.append(slot)
-            if source := wanted.get(slot.index):
+            source = slot if flaw.fault is Fault.LINKED else wanted.get(slot.index)
+            if source:
                 rewrite.append((slot, source))
             else:
                 without.add(slot.path)

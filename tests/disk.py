@@ -161,6 +161,8 @@ class SimulatedDisk(Disk):
 
     def create(self, path: str, mode: int) -> int:
         self.fail("create", path)
+        if path in self.names_now:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
         self.inodes.append(Inode.clean(self.sector))
         self.names_durable.setdefault(path, {self.names_now.get(path)})
         self._name(path, len(self.inodes) - 1)
@@ -224,6 +226,12 @@ class SimulatedDisk(Disk):
         self.names_durable.setdefault(new, {self.names_now.get(new)})
         self._name(new, self.names_now[old])
         self._name(old, None)
+        self.on_step(self)
+
+    def remove(self, path: str) -> None:
+        self.fail("remove", path)
+        self.names_durable.setdefault(path, {self.names_now.get(path)})
+        self._name(path, None)
         self.on_step(self)
 
     def exists(self, path: str) -> bool:

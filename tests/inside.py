@@ -210,6 +210,10 @@ class FailingDisk(Disk):
         self._check("chmod", self._paths[fd])
         super().chmod(fd, mode)
 
+    def chown(self, fd: FileIO, user: int, group: int) -> None:
+        self._check("chown", self._paths[fd])
+        super().chown(fd, user, group)
+
     def sync_data(self, fd: FileIO) -> None:
         self._check("sync_data", self._paths[fd])
         super().sync_data(fd)

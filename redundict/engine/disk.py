@@ -37,6 +37,8 @@ class Stat(NamedTuple):
     modified: float  #: Time of the last change of the content, seconds since the epoch.
     mode: int  #: Permission bits.
     changed: int = 0  #: Time of the last change of the inode, nanoseconds. No program can set it.
+    links: int = 1  #: Names of the file.
+    owner: tuple[int, int] | None = None  #: Its user and group; None if the platform has none.
 
 
 class Disk:
@@ -93,6 +95,8 @@ class Disk:
             found.st_mtime,
             stat.S_IMODE(found.st_mode),
             found.st_ctime_ns,
+            found.st_nlink,
+            (found.st_uid, found.st_gid) if hasattr(os, "fchown") else None,
         )
 
     def read(self, file: FileIO, size: int, offset: int) -> bytes:
@@ -143,6 +147,10 @@ class Disk:
         """Set the permission bits; do nothing if the platform cannot."""
         if hasattr(os, "fchmod"):
             os.fchmod(file.fileno(), mode)
+
+    def chown(self, file: FileIO, user: int, group: int) -> None:
+        """Set the owner of a file; -1 leaves the user or the group as it is."""
+        os.fchown(file.fileno(), user, group)
 
     def write_out(self, file: FileIO) -> None:
         """Start the writeback of a file, and do not wait for it. This is only a hint."""

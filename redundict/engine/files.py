@@ -37,6 +37,7 @@ _UNSUPPORTED: Final = frozenset(
     if hasattr(errno, name)
 )
 _LARGE: Final = 1 << 16  #: Bytes from which two writes cost less than joining two parts.
+_NAMES: Final = 1000  #: Names for a new file that are tried.
 _PIECE: Final = 1 << 20  #: Bytes of a file that are hashed at once.
 _HUGE: Final = 1 << 30  #: Bytes from which a file is tested for holes.
 _PACKED: Final = 1000  #: Nothing but zeros is packed so many times more tightly.
@@ -224,11 +225,13 @@ class Overwriting:
         parts: The content, in pieces.
         mode: The permission bits, set before content is written. None does not set them.
         mode_if_new: The permission bits of a file that is created. None leaves them to the umask.
+        owner_if_new: The user and group of a file that is created, if this process may set them.
         durable: True if the size, allocation and name of the file are known to be on the medium.
             They are then flushed only if the write changes them.
         afresh: Write a new file, and give it its name only when it is whole and durable. After a
             crash, `path` is the old file or the whole new one. A file `path` + ``.new`` may remain;
-            it has no meaning.
+            it has no meaning. A file with more than one hard link is always replaced in this way,
+            because a write would change the file under its other names, too.
         keep_old: Put the old file aside just before the new one gets its name. So the old file
             stays where it is if there is no space for the new one. It needs `afresh`.
         aside: The new path of the old file, if it was put aside; else ''.
@@ -239,6 +242,7 @@ class Overwriting:
     parts: Sequence[bytes]
     mode: int | None = None
     mode_if_new: int | None = None
+    owner_if_new: tuple[int, int] | None = None
     durable: bool = False
     afresh: bool = False
     keep_old: bool = False
@@ -255,21 +259,41 @@ class Overwriting:
             OSError: If the system refuses.
 
         """
-        self._name = self.path + ".new" if self.afresh else self.path
         wanted = self.mode if self.mode is not None else self.mode_if_new
-        self._file, created = _open_or_create(self._name, 0o666 if wanted is None else wanted)
-        before = disk.stat(self._file)
+        bits, self._name = 0o666 if wanted is None else wanted, self.path
+        if not self.afresh:
+            file, created = _open_or_create(self.path, bits)
+            self._file, before = file, disk.stat(file)
+            self.afresh = before.links > 1
+        if self.afresh:
+            self.close()
+            file, self._name = _create_beside(self.path, bits)
+            self._file, before, created = file, disk.stat(file), True
+        if created and self.owner_if_new and self.owner_if_new != before.owner:
+            self._set_owner(file, *self.owner_if_new)
         if (created or wanted == self.mode) and wanted not in (None, before.mode):
-            self._set_mode(self._file, wanted)
+            self._set_mode(file, wanted)
         small = sum(map(len, self.parts)) < _LARGE
         size = 0
         for part in [b"".join(self.parts)] if small else self.parts:
-            size = _write(self._file, part, size)
-        disk.write_out(self._file)
+            size = _write(file, part, size)
+        disk.write_out(file)
         if before.size > size:
-            disk.truncate(self._file, size)
+            disk.truncate(file, size)
         self._flush_all = not self.durable or not before.size == size <= before.allocated
         self._flush_name = not self.durable or created or self.afresh
+
+    def _set_owner(self, file: FileIO, user: int, group: int) -> None:
+        """Set the owner, or only the group, if the system allows it."""
+        try:
+            try:
+                disk.chown(file, user, group)
+            except PermissionError:
+                disk.chown(file, -1, group)
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            if error.errno not in _UNSUPPORTED:
+                raise
 
     def _set_mode(self, file: FileIO, mode: int) -> None:
         """Set the permission bits. They must be set only if the caller named them.
@@ -300,14 +324,21 @@ class Overwriting:
             self.aside = put_aside(self.path)
         if self.afresh:
             disk.rename(self._name, self.path)
+            self._name = self.path
         if self._flush_name:
             _sync_directory(os.path.dirname(self.path))
 
     def close(self) -> None:
-        """Close the file if it is still open. Its content is then unknown."""
+        """Close the file if it is still open. Its content is then unknown.
+
+        Remove a new file that has not got its name.
+        """
         if self._file is not None:
             file, self._file = self._file, None
             close_quietly(file)
+        if self.afresh and self._name not in ("", self.path):
+            name, self._name = self._name, ""
+            remove_quietly(name)
 
 
 def overwrite_all(files: Sequence[Overwriting]) -> Failures:
@@ -346,7 +377,12 @@ def overwrite_all(files: Sequence[Overwriting]) -> Failures:
 
 
 def overwrite(
-    path: str, content: bytes, *, mode_if_new: int | None = None, afresh: bool = False
+    path: str,
+    content: bytes,
+    *,
+    mode_if_new: int | None = None,
+    owner_if_new: tuple[int, int] | None = None,
+    afresh: bool = False,
 ) -> None:
     """Overwrite one file durably.
 
@@ -354,13 +390,16 @@ def overwrite(
         path: The path of the file.
         content: The new content.
         mode_if_new: As in `Overwriting`.
+        owner_if_new: As in `Overwriting`.
         afresh: As in `Overwriting`.
 
     Raises:
         OSError: If the system refuses. The content of the file is unknown, unless `afresh`.
 
     """
-    file = Overwriting(path, [content], mode_if_new=mode_if_new, afresh=afresh)
+    file = Overwriting(
+        path, [content], mode_if_new=mode_if_new, owner_if_new=owner_if_new, afresh=afresh
+    )
     failures = overwrite_all([file])
     if failures:
         raise failures.pop(path)
@@ -458,6 +497,14 @@ def close_quietly(file: FileIO) -> None:
         errors.reraise_interrupt(error)
 
 
+def remove_quietly(path: str) -> None:
+    """Remove a file that has no meaning. It may stay."""
+    try:
+        disk.remove(path)
+    except OSError as error:
+        errors.reraise_interrupt(error)
+
+
 def _sync_directory(path: str) -> None:
     """Make the names in a folder durable, if its file system can."""
     try:
@@ -477,6 +524,21 @@ def _open_or_create(path: str, mode: int) -> tuple[FileIO, bool]:
         return open_file(path, writing=True), False
     except FileNotFoundError:
         return disk.create(path, mode), True
+
+
+def _create_beside(path: str, mode: int) -> tuple[FileIO, str]:
+    """Create a file that is to replace `path`. Return it and its name.
+
+    An interrupted write may have left such a file. It may as well belong to somebody else, so a
+    name that is taken is not used.
+    """
+    for count in range(1, _NAMES):
+        name = f"{path}.new" if count == 1 else f"{path}.new{count}"
+        try:
+            return disk.create(name, mode), name
+        except FileExistsError as error:
+            errors.reraise_interrupt(error)
+    raise OSError(errno.EEXIST, "every name for a new file beside it is taken", path)
 
 
 def _write(file: FileIO, data: bytes, offset: int) -> int:

@@ -82,7 +82,7 @@ class Loaded:
         return keep if lost else 0
 
     def damage(self) -> list[Flaw]:
-        """Return the flaws that a commit in progress does not explain.
+        """Return the flaws that matter to a reader, and that no commit in progress explains.
 
         A sound slot with an older generation is left out, unless the newest one did not grow from
         it. A writer may be about to overwrite it.
@@ -90,7 +90,8 @@ class Loaded:
         return [
             flaw
             for flaw in self.flaws()
-            if flaw.fault is not Fault.BEHIND or flaw.slot.generation >= self.generation
+            if flaw.fault is not Fault.LINKED
+            and (flaw.fault is not Fault.BEHIND or flaw.slot.generation >= self.generation)
         ]
 
 

@@ -73,6 +73,8 @@ class Slot:
     extra: bool = False  #: Its copy is not in the layout. It is read and never written.
     durable: bool = False  #: Its content, size and name are known to be on the medium.
     claimed: int = 0  #: The generation that a damaged trailer named. It only words reports.
+    links: int = 1  #: Names of the file. A write through one of several would change all.
+    owner: tuple[int, int] | None = None  #: The user and group of the file.
 
     @property
     def letter(self) -> str:
@@ -135,7 +137,7 @@ def unfinished(slot: Slot) -> Slot:
 def written(slot: Slot, sealed: Trailer, mode_if_new: int | None) -> Slot:
     """Return a slot as valid and durable, after it was written whole and flushed."""
     mode = mode_if_new if slot.mode is None else slot.mode
-    slot = replace(slot, state=SlotState.VALID, trailer=sealed, mode=mode)
+    slot = replace(slot, state=SlotState.VALID, trailer=sealed, mode=mode, links=1)
     return replace(slot, fault=None, reason="", durable=True)
 
 
@@ -161,7 +163,7 @@ def are_in_order(slots: Sequence[Slot]) -> bool:
     """
     held, indexes, numbers, newest = set(), set(), set(), None
     for slot in slots:
-        if slot.trailer is None or slot.extra:
+        if slot.trailer is None or slot.extra or slot.links > 1:
             return False
         held.add((slot.index, slot.trailer.digest))
         indexes.add(slot.index)
@@ -401,6 +403,9 @@ def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
         elif want and not slot.holds(want) and slot.copy not in apart:
             behind = f"holds generation {slot.generation}, not {want.generation}"
             found.append(Flaw(slot, Fault.BEHIND, behind))
+        elif slot.links > 1:
+            linked = f"the file has {slot.links} names (hard links), so damage to one reaches all"
+            found.append(Flaw(slot, Fault.LINKED, linked))
     return found
 
 

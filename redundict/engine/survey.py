@@ -377,7 +377,17 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
 
 def _sound(slot: Slot, stat: Stat, state: SlotState, claim: trailer.Trailer) -> Slot:
     place, facts = (slot.copy, slot.index, slot.path), (stat.modified, stat.changed, stat.mode)
-    return Slot(*place, state, claim, None, "", *facts, slot.extra)
+    return Slot(
+        *place,
+        state,
+        claim,
+        None,
+        "",
+        *facts,
+        slot.extra,
+        links=stat.links,
+        owner=stat.owner,
+    )
 
 
 def _invalid(slot: Slot, stat: Stat, error: trailer.TrailerError) -> Slot:

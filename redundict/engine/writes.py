@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from redundict import errors
+from redundict.errors import Fault
 
 from . import files, slots, survey, trailer
 from .files import Failures
@@ -66,7 +67,7 @@ def write(
     """
     failures: Failures = {}
     writing = []
-    mode_if_new = survivor.mode if survivor else None
+    mode_if_new, owner = (survivor.mode, survivor.owner) if survivor else (None, None)
     for slot in victims:
         if refusal := _refusal(ledger, slot, survivor):
             failures[slot.path] = refusal
@@ -75,7 +76,7 @@ def write(
         if keep_old:  # also if this write fails
             ledger.evidence.add(slot.path)
         is_new = afresh or keep_old or survivor is None
-        facts = ledger.mode, mode_if_new, slot.durable, is_new, keep_old
+        facts = ledger.mode, mode_if_new, owner, slot.durable, is_new, keep_old
         writing.append(files.Overwriting(slot.path, parts, *facts))
         ledger.put(slots.unfinished(slot))
     failures |= files.overwrite_all(writing)
@@ -183,12 +184,16 @@ def heal(ledger: Ledger, *, older: bool = False) -> Healed:
 
 def _bad_slots(ledger: Ledger, survivor: Slot, *, older: bool) -> list[tuple[Slot, Slot]]:
     """Return the slots to heal, each with a slot that holds the right content."""
-    found = [(bad, survivor) for bad in ledger.at(survivor.index) if not bad.holds(survivor)]
+    found = [
+        (bad, survivor)
+        for bad in ledger.at(survivor.index)
+        if not bad.holds(survivor) or bad.links > 1
+    ]
     if older:
         known = list(ledger.slots.values())
         wanted = slots.homes(known)
         for flaw in slots.flaws(known, survivor, ledger.layout.keep):
-            source = wanted.get(flaw.slot.index)
+            source = flaw.slot if flaw.fault is Fault.LINKED else wanted.get(flaw.slot.index)
             if source and flaw.slot.index != survivor.index and _is_older(flaw.slot, source):
                 found.append((flaw.slot, source))
     return found
@@ -197,11 +202,12 @@ def _bad_slots(ledger: Ledger, survivor: Slot, *, older: bool) -> list[tuple[Slo
 def _is_older(bad: Slot, source: Slot) -> bool:
     """Return True if a bad slot cannot hold a newer state, so it may be overwritten.
 
+    A file with several names is its own source.
     Such a slot is the torn victim of an interrupted commit, or its trailer names the generation of
     the source. A slot that is missing or unreadable may come back with the newest generation.
     """
     is_torn = bad.state is SlotState.TORN and not bad.is_unfinished
-    return is_torn or (not bad.sound and bad.claimed == source.generation)
+    return bad is source or is_torn or (not bad.sound and bad.claimed == source.generation)
 
 
 def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | None:
