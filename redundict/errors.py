@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
-from errno import ENOMEM
+from errno import EACCES, EDQUOT, ENOMEM, ENOSPC, EPERM, EROFS
 from types import CodeType, FrameType, TracebackType
 from typing import Any, ClassVar, Final
 
@@ -301,6 +301,23 @@ def no_folder(path: str, folder: str) -> NotFoundError:
     return NotFoundError(what, reason="no-folder", path=path, safe=NOT_EMPTY, action=action)
 
 
+def gone(path: str, generation: int, copies: str) -> LostError:
+    """Return the error for a store without any slot, whose lock note names a generation."""
+    what = f"there is no slot, and yet the lock file names generation {generation}"
+    where = f" in the copies {', '.join(copies)}" if copies else ""
+    action = "mount the disk of its copies, name their folders with copies= (--copies), or restore "
+    action += "a slot from a backup. Only to start anew: open it with flag 'n'"
+    return LostError(
+        f"{what}{where}", reason="gone", path=path, safe=NOT_EMPTY, action=action, slots={}
+    )
+
+
+def misses_noted(generation: int, copies: str) -> str:
+    """Return the reason of a store whose lock note names a newer generation than any slot."""
+    where = f", which copy {' and '.join(copies)} held" if copies else ""
+    return f"it names generation {generation}{where}, and no slot holds it"
+
+
 def lost(path: str, reasons: Mapping[str, str]) -> LostError:
     """Return the error for a store in which no slot verifies; `reasons` are by slot path."""
     return LostError(f"no slot verifies ({_listed(reasons)})", path=path, slots=dict(reasons))
@@ -407,6 +424,29 @@ def lock_refused(error: OSError, lock_path: str, path: str) -> RedundictError:
     return refused(error, f"the lock file {lock_path} cannot be taken", path=path, action=action)
 
 
+def foreign_lock(lock_path: str, what: str, path: str) -> StorageError:
+    """Return the error for a file at the name of the lock that is not one; `what` is its kind."""
+    return StorageError(
+        f"the lock file {lock_path} is {what}, and not the lock of this store",
+        reason="foreign-lock",
+        path=path,
+        safe="nothing was changed; that file is as it was",
+        action="move that file away, or give the store another name",
+    )
+
+
+def moved(path: str) -> StorageError:
+    """Return the error for an open store whose folder is not the one that was opened."""
+    what = "the folder of the store is not the one that was opened: it was renamed, replaced or "
+    return StorageError(
+        what + "mounted over",
+        reason="moved",
+        path=path,
+        safe="nothing was written; the last commit is in the folder that was opened",
+        action="bring that folder back and call sync() again, or open the store at its new path",
+    )
+
+
 def lock_kept(error: OSError, lock_path: str, path: str) -> RedundictError:
     """Return the error for a lock that cannot be released."""
     safe, action = "the last commit", "close it again, or end the program, which releases the lock"
@@ -482,16 +522,26 @@ def not_written(
         path=path,
         generation=generation,
         safe=f"generation {stands} stands" if stands else "nothing was there yet",
-        action="free space or mend the disk, then try again",
+        action=f"{_remedy(failures)}, then try again",
         failures=reasons,
     )
+
+
+def _remedy(failures: Mapping[str, OSError]) -> str:
+    """Return what mends the errors of a commit: space, permissions or the disk."""
+    numbers = {error.errno for error in failures.values()}
+    if not numbers.isdisjoint((EACCES, EPERM, EROFS)):
+        return "make the slots and their folder writable for this user"
+    if not numbers.isdisjoint((ENOSPC, EDQUOT)):
+        return "free space"
+    return "look at the disk"
 
 
 def not_in_every_copy(path: str, generation: int, failures: Mapping[str, OSError]) -> str:
     """Return the warning for a generation that is not durable in every copy."""
     listed = _listed({slot: why(error) for slot, error in failures.items()})
     what = f"{path}: generation {generation} is durable, but not in every copy ({listed})."
-    return f"{what} The next sync() tries again."
+    return f"{what} The next sync() tries again. To mend it: {_remedy(failures)}."
 
 
 def was_put_aside(slot: str, aside: str) -> str:

@@ -112,6 +112,17 @@ class Events:
         self._tell(logging.WARNING, Event(EventKind.DEGRADED, self.path, message), aloud=False)
         errors.warn(message)
 
+    def overtaken(self, conflict: errors.ConflictError) -> None:
+        """Report, and warn, that another writer has committed to a store that is closed unchanged.
+
+        Args:
+            conflict: The error that a `sync` would have raised.
+
+        """
+        message = f"{self.path}: {conflict.what}. This process had nothing to save."
+        _write(logging.WARNING, message)
+        errors.warn(message)
+
     def failed(self, error: Exception | None, *, is_printed: bool = False) -> None:
         """Report a background commit that failed, unless the last report was the same.
 

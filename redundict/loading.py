@@ -71,7 +71,7 @@ def load(
 
 def _warn_if_doubtful(found: Loaded) -> None:
     """Warn if there may be a newer state than the one that was loaded, or another one."""
-    recovery = recovery_of(found, None) if found.flaws() else None
+    recovery = recovery_of(found)
     if recovery and recovery.newest_doubtful:
         Events(found.layout.path).recovered(recovery)
 

@@ -419,8 +419,13 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         try:
             return self._commit(encoded)
         except errors.ConflictError as conflict:
-            if isinstance(conflict, errors.DivergedError) or not self._is_as_loaded(encoded):
+            if isinstance(conflict, errors.DivergedError):
                 raise
+            if self._is_as_loaded(encoded):
+                return None
+            if not self._store.is_committed(encoded.payload, self.format):
+                raise
+            self._events.overtaken(conflict)  # nothing of this process is lost
             return None
 
     def _is_as_loaded(self, encoded: Encoded) -> bool:
@@ -465,7 +470,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         put_aside = None
         if self.flag == "n":
             put_aside = recovery.put_lost_aside(self._options.layout)
-            self._store.heal(self._store.read())
+            self._store.heal(self._store.read(anew=True))
             self._store.forget_content()
             self._replace(options.filled_in({}, self._options.defaults))
         else:
@@ -483,7 +488,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._loaded = found if self._options.shared else None
         if found.is_empty:
             self._store.forget_content()
-        self.recovery = recovery_of(found, healed) if found.flaws() else None
+        is_in_order = not found.flaws() and not found.misses_noted
+        self.recovery = None if is_in_order else recovery_of(found, healed)
         return found
 
     def _tell(self, outcome: Outcome | None) -> None:

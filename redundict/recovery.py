@@ -236,7 +236,8 @@ def prepared_repair(
             raise survey.lost(layout, found)
         highest = max(slot.generation for slot in found)
         aside, found = _settle_divergence(layout, found, prefer)
-        above = highest if aside else 0
+        noted = store.lock.noted.generation
+        above = max(highest, noted) if aside or noted > highest else 0
         rewrite, wanted, without = [], slots.homes(found), set()
         for flaw in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
             slot = flaw.slot

@@ -15,6 +15,7 @@ from typing import Final
 from . import errors, evidence
 from .engine import files, slots, survey
 from .engine.layout import Copies, Layout, command_line, owner
+from .engine.lock import read_noted
 from .engine.newest import Loaded
 from .engine.slots import Flaw, Generation, Slot, SlotState, StoreState
 from .engine.writes import Healed
@@ -152,14 +153,18 @@ def check(
 
 
 def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
+    noted = read_noted(Layout.assumed(path, copies).lock_path)
     layout, seen = survey.discover(path, copies)
     survivor = next(iter(slots.by_claim(seen)), None)
-    state = slots.judge(seen, survivor, layout.keep)
+    misses_noted = noted.generation > max((slot.generation for slot in seen), default=0)
+    state = slots.judge(seen, survivor, layout.keep, misses_noted)
     if survivor is None:
         found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
         found = slots.flaws(seen, survivor, layout.keep)
     status, action = _advice(layout, state, survivor, slots.parted(seen))
+    if misses_noted and state is StoreState.ROLLED_BACK:
+        status = f"{status} The lock file: {errors.misses_noted(*noted)}."
     return layout, Report(
         path=layout.path,
         state=state,
@@ -213,17 +218,22 @@ def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None
     count: a writer may be about to write it.
     """
     flaws = loaded.damage() if healed is None else loaded.flaws()
-    if loaded.survivor is None or not flaws:
+    if loaded.survivor is None or not (flaws or loaded.misses_noted):
         return None
-    healed, keep = healed or Healed(), loaded.layout.keep
+    noted = {}
+    if loaded.misses_noted:
+        name = os.path.basename(loaded.layout.lock_path)
+        noted = {name: errors.misses_noted(*loaded.noted)}
+    healed = healed or Healed()
     return Recovery(
         path=loaded.layout.path,
-        state=slots.judge(loaded.slots, loaded.survivor, keep),
+        state=loaded.state(),
         generation=loaded.survivor.generation,
         found={
             flaw.slot.name: evidence.reason(flaw, healed.aside.get(flaw.slot.path))
             for flaw in flaws
-        },
+        }
+        | noted,
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
         action=loaded.layout.command("check"),

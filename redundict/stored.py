@@ -34,7 +34,7 @@ class Stored(Protocol):
     def acquire(self, timeout: float) -> None:
         """Take the lock if it is not held; wait at most `timeout` seconds."""
 
-    def read(self, generation: int | None = None) -> Loaded:
+    def read(self, generation: int | None = None, *, anew: bool = False) -> Loaded:
         """Load the newest generation, or `generation`; change nothing."""
         ...
 

@@ -174,6 +174,9 @@ class SimulatedDisk(Disk):
         size = len(self._inode(fd).cache)
         return Stat(size=size, allocated=size, modified=0, mode=0o644)
 
+    def signature(self, fd: int | str) -> tuple[int, ...]:
+        return ()
+
     def read(self, fd: int, size: int, offset: int) -> bytes:
         self.fail("read", self.handles[fd])
         cache = self._inode(fd).cache

@@ -130,7 +130,7 @@ def test_without_space_the_evidence_stays_and_the_oldest_is_overwritten(
         assert damage.read(f"{path}.a2") == damaged
         assert redundict.load(path) == {"n": 4}
         monkeypatch.undo()
-    assert [g.number for g in redundict.check(path).generations] == [3, 2]
+    assert [g.number for g in redundict.check(path).generations] == [4, 2]
 
 
 def test_a_slot_that_cannot_be_put_aside_is_not_overwritten(

@@ -225,6 +225,7 @@ def test_every_increment_that_returned_is_counted_whoever_is_killed(path: str) -
     assert returned >= 100
 
 
+@pytest.mark.damages
 def test_an_older_state_that_was_restored_under_a_store_is_a_change(path: str) -> None:
     """An older generation that takes the place of the newest is a change, however recent it is."""
     with redundict.open(path, shared=True, keep=2) as state:

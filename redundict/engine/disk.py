@@ -99,6 +99,12 @@ class Disk:
             (found.st_uid, found.st_gid) if hasattr(os, "fchown") else None,
         )
 
+    def signature(self, file: str | FileIO) -> tuple[int, ...]:
+        """Return facts of a file, or of a path, that change if the file is changed or replaced."""
+        found = os.lstat(file) if isinstance(file, str) else os.fstat(file.fileno())
+        facts = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        return (*facts, found.st_nlink)
+
     def read(self, file: FileIO, size: int, offset: int) -> bytes:
         """Read bytes.
 

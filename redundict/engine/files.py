@@ -235,6 +235,7 @@ class Overwriting:
         keep_old: Put the old file aside just before the new one gets its name. So the old file
             stays where it is if there is no space for the new one. It needs `afresh`.
         aside: The new path of the old file, if it was put aside; else ''.
+        signature: The facts of the file after its flush, as the function `signature` returns them.
 
     """
 
@@ -247,6 +248,7 @@ class Overwriting:
     afresh: bool = False
     keep_old: bool = False
     aside: str = field(default="", init=False)
+    signature: tuple[int, ...] = field(default=(), init=False)
     _name: str = field(default="", init=False)  # of the file until it is durable
     _file: FileIO | None = field(default=None, init=False)
     _flush_all: bool = field(default=True, init=False)
@@ -319,6 +321,7 @@ class Overwriting:
             raise OSError(errno.EBADF, "the file was not written", self.path)
         (disk.sync_all if self._flush_all else disk.sync_data)(self._file)
         file, self._file = self._file, None
+        self.signature = disk.signature(file)
         disk.close(file)  # NFS reports a failed write here
         if self.keep_old:
             self.aside = put_aside(self.path)
@@ -453,6 +456,15 @@ def take_unflushed() -> dict[str, str]:
 def exists(path: str) -> bool:
     """Return True if anything has this name, even a link to nothing."""
     return disk.exists(path)
+
+
+def signature(path: str) -> tuple[int, ...] | None:
+    """Return facts of a name that change if its file is changed or replaced; None if it is gone."""
+    try:
+        return disk.signature(path)
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        return None
 
 
 def names(directory: str) -> list[str]:

@@ -19,6 +19,7 @@ from redundict.errors import Fault
 
 from . import files, slots, survey
 from .layout import LETTERS, Layout
+from .lock import Noted
 from .slots import Slot, SlotState, StoreState
 
 _MOST: Final = 1 << 26  #: Bytes from which a damaged slot is not decoded.
@@ -36,6 +37,7 @@ class Ledger:
         evidence: The paths of the slots that somebody may still want, although they are not as they
             should be. They are put aside before they are overwritten (laws 6 and 7).
         absent: The numbers of the copies that are away, and of copies that are no longer ours.
+        signatures: The facts of each file when it was last known to hold its slot, by path.
         aside: The new path of each slot that was put aside since `take_aside` was called.
 
     """
@@ -54,6 +56,7 @@ class Ledger:
         self.absent = layout.away
         self.aside: dict[str, str] = {}
         self._is_state = is_state
+        self.signatures: dict[str, tuple[int, ...]] = {}
         self._beyond: list[Slot] = []  # where a writer with a greater `keep` would add a slot
 
     # --- updates
@@ -147,6 +150,22 @@ class Ledger:
 
     # --- other writers
 
+    def is_untouched(self) -> bool:
+        """Return True if the survivor is durable in every copy, and is still there (law 5).
+
+        A file whose inode did not change is not read.
+        """
+        survivor = self.survivor()
+        if survivor is None or not self.is_complete(survivor):
+            return False
+        for slot in self.at(survivor.index):
+            found = files.signature(slot.path)
+            if found is None or found != self.signatures.get(slot.path):
+                if found is None or not survey.is_as_known(slot):
+                    return False
+                self.signatures[slot.path] = found
+        return True
+
     def refuse_other_writers(self, newest: int) -> None:
         """Look at the trailers again just before a write (law 5).
 
@@ -177,6 +196,9 @@ class Ledger:
                 is_new = True
         if is_new:
             survey.refuse_if_denied(self.layout, self.slots.values())
+            self.refuse_if_parted()
+            if survivor := self.survivor():
+                self.find_evidence(survivor)
 
     def refuse_if_parted(self) -> None:
         """Raise `DivergedError` if a copy went on without the newest generation (law 6)."""
@@ -246,6 +268,15 @@ class Ledger:
         holders = self.holders(survivor)
         changed = [(survey.look(slot) if look else slot).changed for slot in holders]
         return f"{survivor.trailer.digest}@{max(changed)}"
+
+    def noted(self) -> Noted | None:
+        """Return the newest durable generation for a lock note; None if none is durable."""
+        durable = [s for s in self.slots.values() if s.durable and s.trailer and not s.extra]
+        if not durable:
+            return None
+        number = max(slot.generation for slot in durable)
+        letters = {slot.letter for slot in durable if slot.generation == number}
+        return Noted(number, "".join(sorted(letters)))
 
     def trust_lock_note(self, settled: str) -> bool:
         """Take the slots that the note of the last holder names as durable. Return True if it does.

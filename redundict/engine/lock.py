@@ -3,14 +3,15 @@
 The lock is a lock of the operating system on the file `NAME.lock` (flock on POSIX, LockFileEx on
 Windows). The system releases it when its process dies. The file stays, unless the opening that
 created it fails. The holder writes a note into the file: its process, host and time, which
-`LockedError` shows. On release, the note names the newest generation if all its files are known to
-be durable.
+`LockedError` shows. The note also names the newest durable generation and the copies that hold it:
+on release, and after a commit that missed a copy. So a later opening learns of a generation that it
+cannot see, for example because a disk is away.
 
 Only this module knows filelock. It imports filelock when the first lock is taken, because readers
 never need it. This module must not know slots.
 
 Invariants: in a child of fork, the lock is never released. It belongs to the parent. No thread
-waits for a lock that it holds itself.
+waits for a lock that it holds itself. No byte is written to a file that is not a lock of ours.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
+import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 from redundict import errors
 
-from . import clock, trailer
+from . import clock, files, trailer
 
 _PATIENCE: Final = (0.0, 0.01, 0.05)  #: Seconds before each look for the holder's note.
 _POLL: Final = 0.01  #: Seconds between two tries to take the lock.
@@ -37,9 +40,21 @@ _NO_LOCKS: Final = frozenset(
     for name in ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL")
     if hasattr(errno, name)
 )
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 _LIMIT: Final = 4096  #: Bytes of a note that are read at most.
 _HOLDER: Final = ("pid", "host", "since")
 _SETTLED: Final = "settled"
+_FIELDS: Final = (*_HOLDER, "token", _SETTLED, "generation", "copies")
+
+
+class Noted(NamedTuple):
+    """The newest durable generation that a lock note names."""
+
+    generation: int = 0  #: Its number; 0 if the note names none.
+    copies: str = ""  #: The letters of the copies that held it.
+
+
+NOTHING_NOTED: Final = Noted()
 
 
 def encode_note(**fields: object) -> bytes:
@@ -59,7 +74,29 @@ def parse_note(text: bytes) -> dict[str, str]:
     {}
     """
     lines = [line.partition("=") for line in text.decode("utf-8", "replace").splitlines()]
-    return {name: value for name, _, value in lines if name in (*_HOLDER, _SETTLED) and value}
+    return {name: value for name, _, value in lines if name in _FIELDS and value}
+
+
+def noted(note: Mapping[str, str]) -> Noted:
+    """Return the generation that a note names.
+
+    >>> noted({"generation": "7", "copies": "ab"}).generation, noted({"pid": "1"}).generation
+    (7, 0)
+    """
+    number = note.get("generation", "")
+    if not _NUMBER.fullmatch(number):
+        return Noted()
+    return Noted(int(number), note.get("copies", ""))
+
+
+def read_noted(path: str) -> Noted:
+    """Return the generation that the note in a lock file names, without the lock.
+
+    Args:
+        path: The path of the lock file. If it cannot be read, its note names nothing.
+
+    """
+    return noted(parse_note(_read(path)))
 
 
 class WriterLock:
@@ -68,6 +105,7 @@ class WriterLock:
     Attributes:
         settled: The note that the last holder left on release: the digest of the newest durable
             generation, and the time of its files. '' if unknown. `acquire` reads it.
+        noted: The newest durable generation that the note of the last holder names.
 
     """
 
@@ -81,9 +119,13 @@ class WriterLock:
         self._pid = 0  # the process that takes or holds the lock; 0 if none does
         self._thread: Callable[[], object] = lambda: None  # the thread that took it
         self._file: tuple[int, int] | None = None  # the identity of the file that was locked
+        self._folder: tuple[int, int] | None = None  # the identity of its folder
         self._is_the_parents = False
         self._has_created = False
+        self._refusal = ""  # what is wrong with the file that was locked; '' for a lock of ours
+        self._holder: dict[str, object] = {}  # the note that names this process
         self.settled = ""
+        self.noted = Noted()
 
     @property
     def held(self) -> bool:
@@ -134,12 +176,57 @@ class WriterLock:
         if self._file:
             _holders[self._file] = self
 
-    def release(self, settled: str = "", *, abandoned: bool = False) -> None:
+    def is_in_place(self) -> bool:
+        """Return True if the file that is locked is still the one at its path."""
+        return self._file == _identity(self._path)
+
+    def take_again(self) -> None:
+        """Lock the file that is now at the path, if its folder is the one that was opened (law 5).
+
+        On a network file system the number of an inode can change. So write a new token into the
+        file that is locked. If it appears at the path, the file is the same.
+
+        Raises:
+            StorageError: If the folder is another one: it was renamed, replaced or mounted over.
+            LockedError: If another writer holds the new file.
+
+        """
+        if self._fd is not None:
+            self._holder["token"] = token = os.urandom(8).hex()
+            _write_note(self._fd, **self._holder, **_named(self.noted))
+            if parse_note(_read(self._path)).get("token") == token:
+                self._file = _identity(self._path)
+                return
+        folder = os.path.dirname(self._path)
+        try:
+            found = os.stat(folder)  # it may be a link to the folder that was opened
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise errors.moved(self._store) from error
+        if (found.st_dev, found.st_ino) != self._folder:
+            raise errors.moved(self._store)
+        self.release()
+        self.acquire()
+
+    def write_noted(self, found: Noted | None) -> None:
+        """Name a durable generation in the note, while the lock is held.
+
+        Args:
+            found: The generation, and the copies that hold it. None changes nothing.
+
+        """
+        if found and self._fd is not None and not self.inherited:
+            self.noted = found
+            _write_note(self._fd, **self._holder, **_named(found))
+
+    def release(
+        self, settled: str = "", found: Noted | None = None, *, abandoned: bool = False
+    ) -> None:
         """Release the lock; do nothing if it is not held, or in a child of fork.
 
         Args:
             settled: Names the newest generation and its files, if all of them are durable. The next
                 holder then need not flush them again. '' says that nothing is known.
+            found: The newest durable generation. None leaves the one that the note names.
             abandoned: The opening failed. Remove the lock file if this object created it, or else
                 put back the note that the last holder left.
 
@@ -155,8 +242,9 @@ class WriterLock:
         try:
             if abandoned and self._has_created:
                 _remove(self._path, fd)  # while it is held, so that nobody else can hold it
-            elif fd is not None and settled:
-                _write_note(fd, settled=settled)
+            elif fd is not None and (settled or found or self.noted.generation):
+                facts = {_SETTLED: settled} if settled else {}
+                _write_note(fd, **facts, **_named(found or self.noted))
         finally:
             try:
                 self._lock.release()
@@ -188,7 +276,8 @@ class WriterLock:
 
     def _wait_for(self, lock: Any, timeout: float) -> None:
         # filelock would create a missing folder, but its disk may just not be mounted.
-        os.stat(os.path.dirname(self._path))
+        folder = os.stat(os.path.dirname(self._path))
+        self._folder = folder.st_dev, folder.st_ino
         wait = None
         while not self._try(lock):
             # Not filelock's own wait, which does not end if the clock stands still.
@@ -220,6 +309,7 @@ class WriterLock:
         for _ in range(_REPLACED):
             before = _identity(self._path)
             self._has_created = before is None
+            self._refuse_other_kinds()
             try:
                 lock.acquire(timeout=0)
             except TimeoutError as error:
@@ -235,20 +325,60 @@ class WriterLock:
                 if before is None and error.errno in _NO_LOCKS and _is_empty(self._path):
                     _remove(self._path, None)
                 raise
-            if self._file == _identity(self._path):
+            if self._refusal:
+                lock.release()
+                raise errors.foreign_lock(self._path, self._refusal, self._store)
+            if self._file == _identity(self._path) and not self._is_linked():
                 return True
             lock.release()
         raise OSError(errno.ESTALE, "it is replaced again and again", self._path)
 
+    def _refuse_other_kinds(self) -> None:
+        """Raise if something other than a regular file has the name of the lock."""
+        try:
+            mode = os.lstat(self._path).st_mode
+        except FileNotFoundError:
+            return
+        kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder"}
+        if not stat.S_ISREG(mode):
+            what = kinds.get(stat.S_IFMT(mode), "not a regular file")
+            raise errors.foreign_lock(self._path, what, self._store)
+
+    def _is_linked(self) -> bool:
+        """Return True if the lock file has several names; then put a new file in its place.
+
+        The file under its other name must not change. It may be in a snapshot.
+        """
+        if self._fd is None or os.fstat(self._fd).st_nlink < 2:
+            return False
+        copy = f"{self._path}.{os.urandom(8).hex()}"
+        fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.write(fd, os.read(self._fd, _LIMIT))
+        finally:
+            os.close(fd)
+        os.replace(copy, self._path)
+        return True
+
     def take_note(self, fd: int) -> None:
-        """Read the note of the last holder, and replace it by a note of this process."""
-        self._fd, self.settled = fd, ""
+        """Read the note of the last holder, and replace it by a note of this process.
+
+        Nothing is written to a file that is not a lock of ours, or has several names.
+        """
+        self._fd, self.settled, self.noted, self._refusal = fd, "", Noted(), ""
         self._file = _identity(fd)
         os.lseek(fd, 0, os.SEEK_SET)
         left = os.read(fd, _LIMIT)
         self._has_created = self._has_created and not left  # otherwise another process was faster
-        self.settled = parse_note(left).get(_SETTLED, "")
-        _write_note(fd, pid=os.getpid(), host=_host(), since=trailer.stamp())
+        note = parse_note(left)
+        if left.strip(b"\0\n") and not (left.startswith(b"\n") and note):
+            self._refusal = "a file of another program"
+        elif os.fstat(fd).st_nlink < 2:
+            self.settled, self.noted = note.get(_SETTLED, ""), noted(note)
+            self._holder = {"pid": os.getpid(), "host": _host(), "since": trailer.stamp()}
+            self._holder["token"] = os.urandom(8).hex()
+            _write_note(fd, **self._holder, **_named(self.noted))
 
 
 #: The last object of this process that locked a file, by the identity of the file.
@@ -282,11 +412,18 @@ def _file_lock_class() -> Any:
     return ProcessLock
 
 
+def _named(found: Noted) -> dict[str, object]:
+    """Return the fields of a note that name a generation."""
+    if not found.generation:
+        return {}
+    return {"generation": found.generation, "copies": found.copies}
+
+
 def _identity(file: str | int) -> tuple[int, int] | None:
     """Return the device and inode of a file; None if there is no such file."""
     try:
         found = os.lstat(file) if isinstance(file, str) else os.fstat(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_dev, found.st_ino
 
@@ -340,13 +477,20 @@ def _read_note(path: str) -> dict[str, str]:
     """
     for pause in _PATIENCE:
         time.sleep(pause)
-        try:
-            with open(path, "rb", buffering=0) as file:
-                file.seek(1)
-                note = parse_note(file.read(_LIMIT))
-        except OSError as error:
-            errors.reraise_interrupt(error)
-            continue
+        note = parse_note(_read(path))
         if note.keys() >= set(_HOLDER):
             return note
     return {}
+
+
+def _read(path: str) -> bytes:
+    """Return the content of a lock file after its first byte, which Windows locks; b"" if none."""
+    try:
+        file = files.open_file(path)
+        try:
+            return files.disk.read(file, _LIMIT, 1)
+        finally:
+            files.close_quietly(file)
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        return b""

@@ -18,6 +18,7 @@ from redundict.errors import Fault
 
 from . import files, slots, survey
 from .layout import Layout
+from .lock import NOTHING_NOTED, Noted, read_noted
 from .slots import Flaw, Generation, Slot, SlotState, StoreState
 from .trailer import Trailer
 
@@ -36,6 +37,8 @@ class Loaded:
         payload_digest: SHA-256 of the payload alone.
         format: The name of the payload's format.
         slots: Every slot. Slots that were not read whole are not verified.
+        noted: The newest durable generation that a lock note names. If no slot holds it, it may be
+            in a copy that is away.
 
     """
 
@@ -45,6 +48,7 @@ class Loaded:
     payload_digest: bytes
     format: str
     slots: tuple[Slot, ...]
+    noted: Noted = NOTHING_NOTED
 
     @property
     def generation(self) -> int:
@@ -60,6 +64,12 @@ class Loaded:
     def is_empty(self) -> bool:
         """True if no slot of any copy exists, as in a store that was never written."""
         return all(slot.state is SlotState.MISSING for slot in self.slots)
+
+    @property
+    def misses_noted(self) -> bool:
+        """True if a lock note names a newer generation than any slot that was seen."""
+        number = self.noted.generation
+        return number > self.generation and all(slot.generation < number for slot in self.slots)
 
     def flaws(self) -> list[Flaw]:
         """Return the slots that are not as they should be, each with its fault."""
@@ -80,6 +90,10 @@ class Loaded:
         keep = self.layout.keep
         lost = slots.judge(self.slots, self.survivor, keep) is StoreState.ROLLED_BACK
         return keep if lost else 0
+
+    def state(self) -> StoreState:
+        """Return the state of the store."""
+        return slots.judge(self.slots, self.survivor, self.layout.keep, self.misses_noted)
 
     def damage(self) -> list[Flaw]:
         """Return the flaws that matter to a reader, and that no commit in progress explains.
@@ -123,7 +137,12 @@ def load(layout: Layout, generation: int | None = None) -> Loaded:
 
 
 def load_locked(
-    layout: Layout, generation: int | None = None, *, distrusted: Collection[str] = ()
+    layout: Layout,
+    generation: int | None = None,
+    *,
+    distrusted: Collection[str] = (),
+    noted: Noted | None = None,
+    anew: bool = False,
 ) -> Loaded:
     """Load the survivor, or `generation`, while this process holds the lock.
 
@@ -134,6 +153,8 @@ def load_locked(
         generation: The number to load. None loads the newest generation that verifies.
         distrusted: Paths of slots whose last write was not completed. They count as torn, even if
             they verify (law 3).
+        noted: The generation that the note of the last holder of the lock names. None reads it.
+        anew: True if a store without any slot begins anew, whatever the note names.
 
     Returns:
         What `load` returns.
@@ -142,10 +163,17 @@ def load_locked(
         RedundictError: What `load` raises.
 
     """
-    return _refuse_lost(_load(layout, generation, distrusted), generation)
+    return _refuse_lost(_load(layout, generation, distrusted, noted), generation, anew=anew)
 
 
-def _load(layout: Layout, generation: int | None, distrusted: Collection[str] = ()) -> Loaded:
+def _load(
+    layout: Layout,
+    generation: int | None,
+    distrusted: Collection[str] = (),
+    noted: Noted | None = None,
+) -> Loaded:
+    # Before the slots: a commit in between must not look like a lost generation.
+    noted = noted or read_noted(layout.lock_path)
     seen = {slot.path: slot for slot in survey.survey(layout)}
     for path in seen.keys() & distrusted:
         seen[path] = slots.unfinished(seen[path])
@@ -156,12 +184,12 @@ def _load(layout: Layout, generation: int | None, distrusted: Collection[str] = 
             seen[slot.path] = slot
             if verified and generation in (None, slot.generation):
                 content = verified.payload, verified.payload_digest, verified.trailer.format
-                return Loaded(layout, slot, *content, tuple(seen.values()))
+                return Loaded(layout, slot, *content, tuple(seen.values()), noted)
     survey.refuse_if_denied(layout, seen.values())
-    return Loaded(layout, None, b"", b"", "", tuple(seen.values()))
+    return Loaded(layout, None, b"", b"", "", tuple(seen.values()), noted)
 
 
-def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
+def _refuse_lost(loaded: Loaded, generation: int | None, *, anew: bool = False) -> Loaded:
     layout = loaded.layout
     if loaded.survivor:
         return loaded
@@ -172,6 +200,8 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
     for folder in layout.folders:
         if not files.exists(folder):
             raise errors.no_folder(layout.path, folder)
+    if loaded.noted.generation and not anew:
+        raise errors.gone(layout.path, *loaded.noted)
     return loaded
 
 

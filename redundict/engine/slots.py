@@ -409,22 +409,27 @@ def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
     return found
 
 
-def judge(slots: Sequence[Slot], survivor: Slot | None, keep: int) -> StoreState:
+def judge(
+    slots: Sequence[Slot], survivor: Slot | None, keep: int, misses_noted: bool = False
+) -> StoreState:
     """Return the state of a store.
 
     Args:
         slots: Every slot of the store.
         survivor: The newest generation that verifies; None if none does.
         keep: The number of indexes.
+        misses_noted: True if a lock note names a newer generation than any slot.
 
     """
     if survivor is None:
         return StoreState.LOST
     found = [flaw.slot for flaw in flaws(slots, survivor, keep)]
+    if found and parted(slots):
+        return StoreState.DIVERGED
+    if misses_noted:
+        return StoreState.ROLLED_BACK
     if not found:
         return StoreState.HEALTHY
-    if parted(slots):
-        return StoreState.DIVERGED
     wanted = homes(slots)
     for slot in found:
         # The number that a bad slot claimed counts here only. It decides the wording of a report.

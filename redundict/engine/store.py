@@ -100,7 +100,7 @@ class Store:
     # --- opening
 
     def acquire(self, timeout: float) -> None:
-        """Take the lock if it is not held.
+        """Take the lock if it is not held. If it is held, look whether its file is still there.
 
         If another writer held it meanwhile, no slot counts as durable any more.
 
@@ -109,23 +109,30 @@ class Store:
 
         Raises:
             LockedError: If another writer still holds it after `timeout` seconds.
-            StorageError: If the lock file cannot be created or locked.
+            StorageError: If the lock file cannot be created or locked, or the folder of the store
+                is another one than the one that was opened.
             TransactionError: In a fork of the process that opened the store.
 
         """
         self.refuse_in_child()
-        if not self.lock.held:
+        if self.lock.held:
+            if not self.lock.is_in_place():  # law 5
+                self.lock.take_again()
+                self._ledger.distrust_all()
+                self._continues = False
+        else:
             self.lock.acquire(timeout)
             if self._ledger.slots and self.lock.settled != self._ledger.note():
                 self._ledger.distrust_all()
 
-    def read(self, generation: int | None = None) -> Loaded:
+    def read(self, generation: int | None = None, *, anew: bool = False) -> Loaded:
         """Load the newest generation, or `generation`; change nothing.
 
         Without the lock, a slot that a writer may be writing is read again.
 
         Args:
             generation: The number to load. None loads the newest generation that verifies.
+            anew: True if a store without any slot begins anew, whatever the lock note names.
 
         Returns:
             The generation and every slot. If no slot exists, it is empty.
@@ -136,7 +143,13 @@ class Store:
         """
         if self.lock.held:
             unfinished = self._ledger.unfinished()
-            return newest.load_locked(self.layout, generation, distrusted=unfinished)
+            return newest.load_locked(
+                self.layout,
+                generation,
+                distrusted=unfinished,
+                noted=self.lock.noted,
+                anew=anew,
+            )
         return newest.load(self.layout, generation)
 
     def heal(self, found: Loaded) -> tuple[Loaded, Healed | None]:
@@ -163,7 +176,7 @@ class Store:
                     self._ledger.verify(slot)
             found = replace(found, slots=tuple(self._ledger.slots.values()))
             self._continues = self._ledger.trust_lock_note(self.lock.settled)
-            self._number = max(self._number, found.generation)
+            self._number = max(self._number, found.generation, found.noted.generation)
             if not slots.are_in_order(found.slots):
                 healed = self._heal(found)
         self._stand_on(found)  # law 14: nothing raises from here on
@@ -232,7 +245,7 @@ class Store:
         payload_hash = hashlib.sha256(payload)
         facts = _Content(len(payload), format, payload_hash.digest())
         is_new = even_if_unchanged or facts != self._committed
-        if not is_new and self._ledger.is_complete(self._ledger.survivor()):
+        if not is_new and self._ledger.is_untouched():
             return Outcome(self.generation, {})
         self._ledger.refuse_other_writers(self.generation)  # law 5
         survivor, unhealed = self._ledger.survivor(), Failures()
@@ -260,6 +273,8 @@ class Store:
         self._continues = not failures or self._reached_all(victims, failures, line)
         self._is_own = True
         self.generation, self.digest = sealed.generation, sealed.digest
+        if failures:
+            self.lock.write_noted(self._ledger.noted())
         aside = self._ledger.take_aside() if self._ledger.aside else {}
         return Outcome(self.generation, failures, aside)
 
@@ -407,17 +422,18 @@ class Store:
         """
         if not self.lock.held or self.lock.inherited:
             return
-        settled = ""
+        settled, found = "", None
         try:
             # The note is optional. The release of the lock is a promise.
             with contextlib.suppress(errors.RedundictError):
                 survivor = self._ledger.survivor()
+                found = self._ledger.noted()
                 # An extra slot was not flushed, and the next holder's layout may include it.
                 holders = self._ledger.holders(survivor)
                 if self._ledger.is_complete(survivor) and all(slot.durable for slot in holders):
                     settled = self._ledger.note()
         finally:
-            self.lock.release(settled)
+            self.lock.release(settled, found)
 
     def abandon(self) -> None:
         """Release the lock after a failed opening, and remove the lock file if it is new."""

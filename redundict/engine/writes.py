@@ -81,6 +81,7 @@ def write(
         ledger.put(slots.unfinished(slot))
     failures |= files.overwrite_all(writing)
     for file in writing:
+        ledger.signatures[file.path] = file.signature
         if file.aside:
             ledger.aside[file.path] = file.aside
             survey.thin_out_aside(file.path)
@@ -203,10 +204,11 @@ def _is_older(bad: Slot, source: Slot) -> bool:
     """Return True if a bad slot cannot hold a newer state, so it may be overwritten.
 
     A file with several names is its own source.
-    Such a slot is the torn victim of an interrupted commit, or its trailer names the generation of
-    the source. A slot that is missing or unreadable may come back with the newest generation.
+    Such a slot is missing, or the torn victim of an interrupted commit, or its trailer names the
+    generation of the source. A slot that is unreadable may come back with the newest generation.
     """
     is_torn = bad.state is SlotState.TORN and not bad.is_unfinished
+    is_torn = is_torn or bad.fault is Fault.MISSING
     return bad is source or is_torn or (not bad.sound and bad.claimed == source.generation)
 
 
