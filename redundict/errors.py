@@ -214,6 +214,13 @@ class LostError(RedundictError, ValueError):
     slots: dict[str, str]
 
 
+class PathError(RedundictError, ValueError):
+    """No store can have this path."""
+
+    REASON = "bad-path"
+    SAFE = UNTOUCHED
+
+
 class NewerVersionError(RedundictError, ValueError):
     """A newer version of redundict wrote a slot. This version neither reads nor overwrites it."""
 
@@ -286,6 +293,32 @@ def no_store(path: str, *, what: str | None = None, action: str | None = None) -
     look = "look at the path; a store is named without the .a0 of its slots, and the folders of "
     look += "its copies are given with --copies"
     return NotFoundError(what or "there is no store here", path=path, action=action or look)
+
+
+def bad_path(path: str, why: str, action: str) -> PathError:
+    """Return the error for a path that no store can have."""
+    return PathError(f"no store can have the path {path!r}: {why}", action=action)
+
+
+def symbolic_links(path: str, names: Sequence[str], real: str) -> StorageError:
+    """Return the error for a store whose slots are symbolic links; `real` is where they lead."""
+    what = f"{', '.join(names)}: a symbolic link. A writer does not follow links"
+    action = f"open {real}, where the links lead, or open this path with flag 'r' to read"
+    return StorageError(what, reason="symbolic-link", path=path, action=action)
+
+
+def pickle_behind_link(path: str, slot: str, target: str) -> StorageError:
+    """Return the error for a pickle that a symbolic link leads to."""
+    what = f"{slot} is a symbolic link to {target}, and a pickle is not loaded through a link"
+    action = "open the store at the path to which the link leads, if you trust its writer"
+    return StorageError(what, reason="symbolic-link", path=path, slot=slot, action=action)
+
+
+def newer_plain_file(path: str, command: str) -> str:
+    """Return the warning for a plain file that is newer than the store at the same path."""
+    what = f"{path}: there is a plain file that is newer than the store and holds something else. "
+    what += "An older version of the program may have written it. It was not loaded. "
+    return f"{what}To take its content: {command}"
 
 
 def no_generation(path: str, what: str, generation: int, log: str) -> NotFoundError:
@@ -470,6 +503,11 @@ def conflict(path: str, slot: str, generation: int) -> ConflictError:
     """Return the error for a generation that another writer has committed."""
     what = f"{slot} holds generation {generation}, which this process has not seen: another writer "
     return ConflictError(what + "was here", path=path, slot=slot, generation=generation)
+
+
+def overtaken(conflict: ConflictError) -> str:
+    """Return the warning for a store that is closed unchanged after another writer's commit."""
+    return f"{conflict.path}: {conflict.what}. This process had nothing to save."
 
 
 def diverged(

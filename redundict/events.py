@@ -112,16 +112,20 @@ class Events:
         self._tell(logging.WARNING, Event(EventKind.DEGRADED, self.path, message), aloud=False)
         errors.warn(message)
 
-    def overtaken(self, conflict: errors.ConflictError) -> None:
-        """Report, and warn, that another writer has committed to a store that is closed unchanged.
+    def noticed(self, message: str) -> None:
+        """Warn of something that the store does not decide. It is logged, too.
 
         Args:
-            conflict: The error that a `sync` would have raised.
+            message: A whole sentence with the path of the store.
 
         """
-        message = f"{self.path}: {conflict.what}. This process had nothing to save."
-        _write(logging.WARNING, message)
-        errors.warn(message)
+        if _log.hasHandlers():
+            _write(logging.WARNING, message)
+        try:
+            errors.warn(message)
+        except errors.RedundancyWarning:  # a filter turned the warning into an error
+            if not _log.hasHandlers():
+                _write(logging.WARNING, message)
 
     def failed(self, error: Exception | None, *, is_printed: bool = False) -> None:
         """Report a background commit that failed, unless the last report was the same.

@@ -11,11 +11,11 @@ from typing import Any
 
 from . import errors
 from .engine import files, newest
-from .engine.layout import Copies, Layout
+from .engine.layout import Copies, Layout, command_line
 from .engine.newest import Loaded
 from .events import Events
 from .formats.resolve import Format, is_name, read_plain, resolve, safe_format
-from .report import not_found, recovery_of
+from .report import file_of_a_store, not_found, recovery_of
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -60,7 +60,11 @@ def load(
         loaded = decoded(found, None if format is None else resolve(format))
         if generation is None:
             _warn_if_doubtful(found)
+            if warning := newer_plain_file(found, loaded, resolve(format or found.format)):
+                errors.warn(warning)
         return loaded
+    if error := file_of_a_store(layout.path):
+        raise error
     state = None
     if generation is None:
         state = left_by_the_recipe(layout, resolve(format or "json"))
@@ -90,6 +94,9 @@ def decoded(found: Loaded, format: Format | None = None) -> dict[Any, Any]:
     """
     chosen = format or safe_format(found.format)
     try:
+        if chosen and found.survivor and found.survivor.target and not safe_format(chosen.name):
+            slot = found.survivor
+            raise errors.pickle_behind_link(found.layout.path, slot.name, slot.target)
         if chosen is None or (found.survivor and found.format != chosen.name):
             wanted, own = format.name if format else None, not is_name(found.format)
             raise errors.wrong_format(found.layout.path, found.format, wanted, own=own)
@@ -103,6 +110,29 @@ def decoded(found: Loaded, format: Format | None = None) -> dict[Any, Any]:
             generation=found.generation or None,
         )
         raise
+
+
+def newer_plain_file(found: Loaded, state: dict[Any, Any], format: Format) -> str | None:
+    """Return a warning if the recipe's plain file is newer than the store and holds another state.
+
+    Args:
+        found: The generation that was loaded.
+        state: Its state.
+        format: The format of the store.
+
+    """
+    path = found.layout.path
+    modified = files.plain_modified(path)
+    if modified is None or modified <= max(slot.modified for slot in found.slots):
+        return None
+    try:
+        content = files.read_plain(path)
+        if content is None or read_plain(content, format) == state:
+            return None
+    except (OSError, errors.FormatError) as error:
+        errors.reraise_interrupt(error)  # what cannot be read is not what the program wrote
+        return None
+    return errors.newer_plain_file(path, command_line("redundict", "import", path, path))
 
 
 def left_by_the_recipe(layout: Layout, format: Format) -> dict[Any, Any] | None:

@@ -31,7 +31,7 @@ from .events import Event, Events
 from .formats.resolve import safe_format
 from .noting import Notes, end_noting
 from .options import Flag, K, Path, V
-from .report import Recovery, not_found, recovery_of
+from .report import Recovery, file_of_a_store, not_found, recovery_of
 from .stored import Stored
 from .transactions import Transaction, Transactions, modify
 
@@ -103,6 +103,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
     _committed: int  # states up to this order are durable, or a load has replaced them
     _incoming: tuple[str | None, dict[Any, Any]] | None  # see `_adopt_incoming`
     _inherited: bytes | None  # in a child of fork: the digest of the parent's uncommitted state
+    _overlooked: str | None  # the warning of a newer plain file
     _loaded: Loaded | None  # of a shared store, until it commits; see `_is_as_loaded`
 
     def __init__(
@@ -132,7 +133,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self.recovery = None
         self._store: Stored = Store(chosen.layout, mode=mode, is_state=evidence.is_state)
         self._events = Events(self.path, on_event)
-        self._incoming = self._loaded = self._inherited = None
+        self._incoming = self._loaded = self._inherited = self._overlooked = None
         self._begin_alone()
         try:
             if flag != "r":
@@ -425,7 +426,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
                 return None
             if not self._store.is_committed(encoded.payload, self.format):
                 raise
-            self._events.overtaken(conflict)  # nothing of this process is lost
+            self._events.noticed(errors.overtaken(conflict))
             return None
 
     def _is_as_loaded(self, encoded: Encoded) -> bool:
@@ -470,7 +471,9 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         put_aside = None
         if self.flag == "n":
             put_aside = recovery.put_lost_aside(self._options.layout)
-            self._store.heal(self._store.read(anew=True))
+            found = self._store.read(anew=True)
+            self._refuse_file_of_a_store(found)
+            self._store.heal(found)
             self._store.forget_content()
             self._replace(options.filled_in({}, self._options.defaults))
         else:
@@ -481,6 +484,7 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
     def _load(self) -> Loaded:
         """Load the newest generation into memory and return it; an error changes nothing."""
         found = self._store.read()
+        self._refuse_file_of_a_store(found)
         state = self._state_of(found)
         self._incoming = (self._store.digest, state)
         found, healed = self._store.heal(found)
@@ -490,6 +494,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
             self._store.forget_content()
         is_in_order = not found.flaws() and not found.misses_noted
         self.recovery = None if is_in_order else recovery_of(found, healed)
+        if not found.is_empty:
+            self._overlooked = loading.newer_plain_file(found, state, self._options.format)
         return found
 
     def _tell(self, outcome: Outcome | None) -> None:
@@ -500,6 +506,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
     def _tell_recovery(self) -> None:
         if self.recovery:
             self._events.recovered(self.recovery)
+        if self._overlooked:
+            self._events.noticed(self._overlooked)
 
     def _state_of(self, found: Loaded) -> dict[Any, Any]:
         chosen = self._options
@@ -544,6 +552,11 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         self._incoming = None
 
     # --- refusals
+
+    def _refuse_file_of_a_store(self, found: Loaded) -> None:
+        """Raise if the path is that of a slot or of a lock, so that no second store is made."""
+        if found.survivor is None and (error := file_of_a_store(self.path)):
+            raise error
 
     def _refuse_unready(self) -> None:
         """Raise if this store cannot be written, or not at this moment."""

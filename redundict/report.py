@@ -138,7 +138,7 @@ def check(
         StorageError: The page cache cannot be dropped, or a folder cannot be listed.
 
     """
-    path = os.path.abspath(os.fspath(path))
+    path = Layout.assumed(os.fspath(path), copies).path
     if cold:
         _forget(survey.survey(Layout.assumed(path, copies)))
     layout, found = survey.patiently(
@@ -154,7 +154,7 @@ def check(
 
 def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
     noted = read_noted(Layout.assumed(path, copies).lock_path)
-    layout, seen = survey.discover(path, copies)
+    layout, seen = survey.discover(path, copies, follow=True)
     survivor = next(iter(slots.by_claim(seen)), None)
     misses_noted = noted.generation > max((slot.generation for slot in seen), default=0)
     state = slots.judge(seen, survivor, layout.keep, misses_noted)
@@ -162,7 +162,7 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
         found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
         found = slots.flaws(seen, survivor, layout.keep)
-    status, action = _advice(layout, state, survivor, slots.parted(seen))
+    status, action = _advice(layout, state, survivor, seen)
     if misses_noted and state is StoreState.ROLLED_BACK:
         status = f"{status} The lock file: {errors.misses_noted(*noted)}."
     return layout, Report(
@@ -186,26 +186,37 @@ def _forget(seen: list[Slot]) -> None:
 
 def not_found(path: str) -> errors.NotFoundError:
     """Return the error for a path at which no slot exists; it says what is there instead."""
-    store = owner(path)
-    if store and any(slot.sound for slot in survey.survey(Layout.assumed(store))):
-        return errors.file_of_a_store(path, command_line("redundict", "check", store))
+    if error := file_of_a_store(path):
+        return error
     if os.path.isfile(path):
         return errors.plain_file(path, command_line("redundict", "import", path, path))
     return errors.no_store(path)
 
 
+def file_of_a_store(path: str) -> errors.NotFoundError | None:
+    """Return the error for a path that is the name of a slot or of a lock; None for any other."""
+    store = owner(path)
+    if store and any(slot.sound for slot in survey.survey(Layout.assumed(store))):
+        return errors.file_of_a_store(path, command_line("redundict", "check", store))
+    return None
+
+
 def _advice(
-    layout: Layout, state: StoreState, survivor: Slot | None, apart: tuple[Slot, list[Slot]] | None
+    layout: Layout, state: StoreState, survivor: Slot | None, seen: list[Slot]
 ) -> tuple[str, str | None]:
     """Return one sentence about the store, and the command to run next."""
     if survivor is None:
         return "No slot verifies: nothing loads.", "restore a slot from a backup"
     loads, repair = f"generation {survivor.generation} loads", layout.command("repair")
-    if apart:
+    if apart := slots.parted(seen):
         error = survey.divergence(layout, *apart)
         return f"{error.what[0].upper()}{error.what[1:]}; {loads}.", error.action
     if state is StoreState.ROLLED_BACK:
         return f"The newest generation may be gone; {loads}.", repair
+    if all(slot.target for slot in seen if slot.sound):
+        real = os.path.join(os.path.dirname(survivor.target), layout.name)
+        links = f"Some slots are symbolic links, which a writer does not follow; {loads}."
+        return links, command_line("redundict", "check", real)
     if state is StoreState.DEGRADED:
         return f"Nothing is lost: {loads}. Some redundancy is gone.", repair
     return f"Every copy of every generation verifies; {loads}.", None

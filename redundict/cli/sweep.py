@@ -54,7 +54,8 @@ def find(paths: Iterable[str], copies: Copies | None = None) -> Iterator[str]:
     and links to folders are not followed.
     """
     for path in paths:
-        if not os.path.isdir(path) or _is_store(path, copies):
+        is_name = os.path.basename(path) not in ("", ".", "..")
+        if not os.path.isdir(path) or (is_name and _is_store(path, copies)):
             yield path
             continue
         inside = _below(path)

@@ -105,6 +105,16 @@ def ending(path: str, limit: int) -> bytes:
         disk.close(file)
 
 
+def plain_modified(path: str) -> float | None:
+    """Return the time of the last change of a file that is not a slot; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        return None
+    return found.st_mtime if stat.S_ISREG(found.st_mode) else None
+
+
 def read_plain(path: str) -> bytes | None:
     """Return the content of a file that is not a slot; None if it does not exist.
 

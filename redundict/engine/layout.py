@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
+from redundict import errors
+
 from .history import HISTORIES, MIN_THINNED, RECENT, THINNED, History
 from .trailer import MAX_COPIES, MAX_KEEP, MIN_KEEP, Trailer
 
@@ -72,8 +74,10 @@ class Layout:
         Raises:
             TypeError: If `copies` is one path instead of a list.
             ValueError: If a value is out of bounds, or `copies` names a folder twice.
+            PathError: If no store can have this path.
 
         """
+        _refuse_bad_path(path)
         path = os.path.abspath(path)
         if isinstance(copies, str | bytes | os.PathLike):
             raise TypeError(f"copies is a number or a list of folders, not {copies!r}")
@@ -147,7 +151,8 @@ class Layout:
 
     def slot_path(self, copy: int, index: int) -> str:
         """Return the path of a slot, given the number of its copy (0 is A) and its index."""
-        return os.path.join(self.folders[copy], f"{self.name}.{LETTERS[copy]}{index}")
+        name = f"{os.path.basename(self.path)}.{LETTERS[copy]}{index}"
+        return os.path.join(self.folders[copy], name)
 
     def paths(self, index: int) -> list[str]:
         """Return the paths of the slots with this index, one for each copy."""
@@ -176,6 +181,19 @@ class Layout:
         if match is None or match[1] != self.name:
             return None
         return LETTERS.index(match[2]), int(match[3])
+
+
+def _refuse_bad_path(path: str) -> None:
+    """Raise `PathError` for a path that names no file in a folder."""
+    name = os.path.basename(path)
+    if path and "\0" not in path and name not in ("", ".", ".."):
+        return
+    inside = os.path.join(path.rstrip("/"), "state.json")
+    if not path:
+        raise errors.bad_path(path, "it is empty", "name a file; a setting may be unset")
+    if "\0" in path:
+        raise errors.bad_path(path, "it contains a NUL character", "name a file without it")
+    raise errors.bad_path(path, "it is a folder", f"name a file in it, such as {inside}")
 
 
 def owner(path: str) -> str | None:

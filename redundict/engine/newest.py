@@ -131,7 +131,9 @@ def load(layout: Layout, generation: int | None = None) -> Loaded:
 
     """
     loaded = survey.patiently(
-        lambda: _load(layout, generation), lambda seen: seen.slots, lambda seen: not seen.damage()
+        lambda: _load(layout, generation, follow=True),
+        lambda seen: seen.slots,
+        lambda seen: not seen.damage(),
     )
     return _refuse_lost(loaded, generation)
 
@@ -171,10 +173,12 @@ def _load(
     generation: int | None,
     distrusted: Collection[str] = (),
     noted: Noted | None = None,
+    *,
+    follow: bool = False,
 ) -> Loaded:
     # Before the slots: a commit in between must not look like a lost generation.
     noted = noted or read_noted(layout.lock_path)
-    seen = {slot.path: slot for slot in survey.survey(layout)}
+    seen = {slot.path: slot for slot in survey.survey(layout, follow=follow)}
     for path in seen.keys() & distrusted:
         seen[path] = slots.unfinished(seen[path])
     survey.refuse_if_denied(layout, seen.values())

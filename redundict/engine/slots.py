@@ -73,6 +73,7 @@ class Slot:
     extra: bool = False  #: Its copy is not in the layout. It is read and never written.
     durable: bool = False  #: Its content, size and name are known to be on the medium.
     claimed: int = 0  #: The generation that a damaged trailer named. It only words reports.
+    target: str = ""  #: The path to which it leads, if it is a symbolic link that was followed.
     links: int = 1  #: Names of the file. A write through one of several would change all.
     owner: tuple[int, int] | None = None  #: The user and group of the file.
 
@@ -163,7 +164,7 @@ def are_in_order(slots: Sequence[Slot]) -> bool:
     """
     held, indexes, numbers, newest = set(), set(), set(), None
     for slot in slots:
-        if slot.trailer is None or slot.extra or slot.links > 1:
+        if slot.trailer is None or slot.extra or slot.links > 1 or slot.target:
             return False
         held.add((slot.index, slot.trailer.digest))
         indexes.add(slot.index)
@@ -403,6 +404,8 @@ def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
         elif want and not slot.holds(want) and slot.copy not in apart:
             behind = f"holds generation {slot.generation}, not {want.generation}"
             found.append(Flaw(slot, Fault.BEHIND, behind))
+        elif slot.target:
+            found.append(Flaw(slot, Fault.NOT_A_FILE, f"a symbolic link to {slot.target}"))
         elif slot.links > 1:
             linked = f"the file has {slot.links} names (hard links), so damage to one reaches all"
             found.append(Flaw(slot, Fault.LINKED, linked))

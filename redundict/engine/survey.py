@@ -9,6 +9,7 @@ Invariants: nothing here writes or takes a lock. A slot is "valid" only after `v
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
@@ -34,11 +35,12 @@ _HUGE: Final = 1 << 26  #: Bytes of a slot from which it is hashed before it is 
 Seen = TypeVar("Seen")
 
 
-def look(slot: Slot) -> Slot:
+def look(slot: Slot, *, follow: bool = False) -> Slot:
     """Read the trailer of a slot; return the slot with its claim, not verified.
 
     Args:
         slot: The slot to look at.
+        follow: True if the slot is read where a symbolic link leads to, as by a reader.
 
     Returns:
         The slot as it is now. An error of the file system becomes its state.
@@ -49,9 +51,11 @@ def look(slot: Slot) -> Slot:
 
     """
     try:
-        tail = files.read(slot.path, trailer.TAIL)
+        tail = files.read(slot.target or slot.path, trailer.TAIL)
     except OSError as error:
         errors.reraise_interrupt(error)
+        if follow and error.errno == errno.ELOOP and not slot.target:
+            return look(replace(slot, target=os.path.realpath(slot.path)))
         return _unreadable(replace(slot, trailer=None), error)
     try:
         claim = trailer.parse(tail.data, tail.stat.size)
@@ -97,9 +101,9 @@ def verify(slot: Slot) -> tuple[Slot, trailer.Verified | None]:
 
     """
     try:
-        content = files.read(slot.path, most=_HUGE)
+        content = files.read(slot.target or slot.path, most=_HUGE)
         if content.stat.size >= _HUGE:
-            content = _read_huge(slot.path)
+            content = _read_huge(slot.target or slot.path)
         verified = trailer.verify(content.data)
     except OSError as error:
         errors.reraise_interrupt(error)
@@ -160,7 +164,7 @@ def thin_out_aside(path: str) -> None:
         errors.reraise_interrupt(error)
 
 
-def survey(layout: Layout) -> list[Slot]:
+def survey(layout: Layout, *, follow: bool = False) -> list[Slot]:
     """Look at every slot of every copy, also at indexes beyond `keep`. Verify none.
 
     The folders may also hold slots of copies that are not in the layout. One of them may be newer,
@@ -169,6 +173,7 @@ def survey(layout: Layout) -> list[Slot]:
 
     Args:
         layout: Where to look.
+        follow: True if a slot that is a symbolic link is read where it leads to.
 
     Returns:
         The slots of the layout, those that do not exist included, and then the extra slots.
@@ -184,21 +189,26 @@ def survey(layout: Layout) -> list[Slot]:
     others = _others(layout, own)
     if beyond := {index for _, _, index in others}.difference(kept):
         own = _own(layout, sorted(beyond.union(kept)))
-    seen = [look(Slot(*place, path, SlotState.MISSING)) for path, place in own.items()]
+    seen = [
+        look(Slot(*place, path, SlotState.MISSING), follow=follow) for path, place in own.items()
+    ]
     extra = [
-        look(Slot(copy, index, path, SlotState.MISSING, extra=True))
+        look(Slot(copy, index, path, SlotState.MISSING, extra=True), follow=follow)
         for path, copy, index in others
         if path not in own
     ]
     return seen + [slot for slot in extra if slot.sound]
 
 
-def survey_verified(layout: Layout, known: Collection[Slot] = ()) -> list[Slot]:
+def survey_verified(
+    layout: Layout, known: Collection[Slot] = (), *, follow: bool = False
+) -> list[Slot]:
     """Look at every slot, and verify each one that has a trailer.
 
     Args:
         layout: Where to look.
         known: Slots that were verified already. They are returned as they are.
+        follow: As in `survey`.
 
     Returns:
         What `survey` returns, verified.
@@ -208,7 +218,7 @@ def survey_verified(layout: Layout, known: Collection[Slot] = ()) -> list[Slot]:
 
     """
     before = {slot.path: replace(slot, extra=False) for slot in known}
-    seen = survey(layout)
+    seen = survey(layout, follow=follow)
     verified = _verify_all([slot for slot in seen if slot.sound and slot.path not in before])
     return [
         replace(before[slot.path], extra=slot.extra)
@@ -232,7 +242,9 @@ def _verify_all(claims: list[Slot]) -> dict[str, Slot]:
         return {slot.path: slot for slot in pool.map(lambda claim: verify(claim)[0], claims)}
 
 
-def discover(path: str, copies: Copies | None = None) -> tuple[Layout, list[Slot]]:
+def discover(
+    path: str, copies: Copies | None = None, *, follow: bool = False
+) -> tuple[Layout, list[Slot]]:
     """Find the layout of the store at `path` from its files, and verify its slots.
 
     The newest slot that verifies names the number of copies and generations. So a copy whose files
@@ -242,6 +254,7 @@ def discover(path: str, copies: Copies | None = None) -> tuple[Layout, list[Slot
         path: The path of the store.
         copies: The number of copies or their folders, if they are known. They replace the number
             that the trailer names.
+        follow: As in `survey`.
 
     Returns:
         The layout, and every slot. If no slot verifies, the layout is that of `Layout.assumed`.
@@ -253,14 +266,14 @@ def discover(path: str, copies: Copies | None = None) -> tuple[Layout, list[Slot
 
     """
     layout = Layout.assumed(path, copies)
-    found = survey_verified(layout)
+    found = survey_verified(layout, follow=follow)
     newest = next(iter(slots.by_claim(found)), None)
     if newest is None or newest.trailer is None:
         return layout, found
     claimed = Layout.claimed(path, copies, newest.trailer)
     if claimed == layout:
         return layout, found
-    return claimed, survey_verified(claimed, known=found)
+    return claimed, survey_verified(claimed, known=found, follow=follow)
 
 
 def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:
@@ -286,11 +299,14 @@ def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:
         raise errors.denied(layout.path, denied[0].path, denied[0].reason)
 
 
-def lost(layout: Layout, seen: Collection[Slot]) -> errors.LostError:
+def lost(layout: Layout, seen: Collection[Slot]) -> errors.RedundictError:
     """Return the error for a store in which no slot verifies. It names each slot's fault."""
-    return errors.lost(
-        layout.path, {s.path: s.reason for s in seen if s.state is not SlotState.MISSING}
-    )
+    there = [slot for slot in seen if slot.state is not SlotState.MISSING]
+    links = [slot for slot in there if os.path.islink(slot.path)]
+    if links == there:
+        real = os.path.join(os.path.dirname(os.path.realpath(links[0].path)), layout.name)
+        return errors.symbolic_links(layout.path, [slot.name for slot in links], real)
+    return errors.lost(layout.path, {slot.path: slot.reason for slot in there})
 
 
 def divergence(layout: Layout, newest: Slot, others: Sequence[Slot]) -> errors.DivergedError:
@@ -385,6 +401,7 @@ def _sound(slot: Slot, stat: Stat, state: SlotState, claim: trailer.Trailer) -> 
         "",
         *facts,
         slot.extra,
+        target=slot.target,
         links=stat.links,
         owner=stat.owner,
     )
