@@ -301,6 +301,48 @@ def no_folder(path: str, folder: str) -> NotFoundError:
     return NotFoundError(what, reason="no-folder", path=path, safe=NOT_EMPTY, action=action)
 
 
+def give_copies(folder: str) -> str:
+    """Return the advice to name the folders of all copies."""
+    call = f"copies=[{folder!r}, ...]"
+    return f"open it with {call}, or repair it with --copies FOLDER for each copy"
+
+
+def copies_unknown(path: str, doubt: str) -> NotFoundError:
+    """Return the error for a store whose list of the copies does not count."""
+    what, action = f"it is not known where the copies are: {doubt}", give_copies(_folder(path))
+    return NotFoundError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
+
+
+def copies_unlisted(path: str, repair: str) -> NotFoundError:
+    """Return the error for a store of version 0.1 that lacks a copy, and nothing says where it is.
+
+    Args:
+        path: The path of the store.
+        repair: The command that makes the copy again beside the path.
+
+    """
+    what = "a copy is absent, and no list says whether it lies in another folder"
+    action = f"{give_copies(_folder(path))}. If all copies lie here: {repair}"
+    return NotFoundError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
+
+
+def copies_away(path: str, folders: str, lists: str) -> NotFoundError:
+    """Return the error for a store of which no slot is found, while a copy is away."""
+    what = f"no copy has a slot, and {folders} holds nothing of the store"
+    action = f"mount its disk, then try again; to begin anew, remove {lists}"
+    return NotFoundError(what, reason="no-folder", path=path, safe=NOT_EMPTY, action=action)
+
+
+def not_listed(error: OSError, path: str, file: str) -> RedundictError:
+    """Return the error for a list of the copies that cannot be written."""
+    doing, action = f"{file} cannot be written", "look at the file and its folder, then try again"
+    return refused(error, doing, path=path, action=action)
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
+
+
 def lost(path: str, reasons: Mapping[str, str]) -> LostError:
     """Return the error for a store in which no slot verifies; `reasons` are by slot path."""
     return LostError(f"no slot verifies ({_listed(reasons)})", path=path, slots=dict(reasons))

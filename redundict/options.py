@@ -1,4 +1,4 @@
-"""The arguments of `open`: check them before any file is touched.
+"""The arguments of `open`: check them before any file is changed.
 
 This module must not open a store. Invariant: the values of an `Options` fit together.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
+from .engine import places
 from .engine.history import MIN_THINNED, RECENT, THINNED, History
 from .engine.layout import Copies, Layout
 from .formats.resolve import Format, resolve
@@ -79,7 +80,7 @@ def checked(
     if timeout is None:
         timeout = _SHARED_TIMEOUT if shared else 0.0
     history = history or (THINNED if keep >= MIN_THINNED else RECENT)
-    layout = Layout.of(os.fsdecode(path), copies, keep, history)
+    layout = places.find(os.fsdecode(path), copies, keep, history)
     return Options(layout, resolve(format), defaults or {}, timeout, shared, autosync or 0.0)
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from . import errors
-from .engine import files, slots, survey
+from .engine import files, places, slots, survey
 from .engine.layout import Copies, Layout, command_line, owner
 from .engine.newest import Loaded
 from .engine.slots import Flaw, Generation, Slot, SlotState, StoreState
@@ -131,7 +131,7 @@ def check(
     """
     path = os.path.abspath(os.fspath(path))
     if cold:
-        _forget(survey.survey(Layout.assumed(path, copies)))
+        _forget(survey.survey(places.assumed(path, copies)))
     layout, found = survey.patiently(
         lambda: _look(path, copies),
         lambda seen: seen[1].slots,
@@ -146,7 +146,7 @@ def check(
 def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
     layout, seen = survey.discover(path, copies)
     survivor = next(iter(slots.by_claim(seen)), None)
-    state = slots.judge(seen, survivor, layout.keep)
+    state = _state(layout, slots.judge(seen, survivor, layout.keep))
     if survivor is None:
         found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
@@ -163,6 +163,12 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
     )
 
 
+def _state(layout: Layout, judged: StoreState) -> StoreState:
+    """Return the state of a store. It is not healthy if nobody knows where its copies are."""
+    is_whole = judged is StoreState.HEALTHY and not (layout.doubt or layout.away)
+    return StoreState.DEGRADED if judged is StoreState.HEALTHY and not is_whole else judged
+
+
 def _forget(seen: list[Slot]) -> None:
     for slot in seen:
         if slot.fault not in _UNREAD:
@@ -173,7 +179,7 @@ def _forget(seen: list[Slot]) -> None:
 def not_found(path: str) -> errors.NotFoundError:
     """Return the error for a path at which no slot exists; it says what is there instead."""
     store = owner(path)
-    if store and any(slot.sound for slot in survey.survey(Layout.assumed(store))):
+    if store and any(slot.sound for slot in survey.survey(places.assumed(store))):
         return errors.file_of_a_store(path, command_line("redundict", "check", store))
     if os.path.isfile(path):
         return errors.plain_file(path, command_line("redundict", "import", path, path))
@@ -190,6 +196,17 @@ def _advice(
     if apart:
         error = survey.divergence(layout, *apart)
         return f"{error.what[0].upper()}{error.what[1:]}; {loads}.", error.action
+    if layout.doubt:
+        return f"It is not known where all copies are: {layout.doubt}; {loads}.", (
+            errors.give_copies(os.path.dirname(layout.path))
+        )
+    if layout.away:
+        away = ", ".join(layout.folders[copy] for copy in sorted(layout.away))
+        action = f"mount the disk of {away}; only if it is lost, begin a new copy there: "
+        action += layout.command("repair", begins=True)
+        doubt = "The newest generation may be there" if state is StoreState.ROLLED_BACK else ""
+        what = f"A copy is away: {away} holds nothing of the store. {doubt}".strip(" .")
+        return f"{what}; {loads}.", action
     if state is StoreState.ROLLED_BACK:
         return f"The newest generation may be gone; {loads}.", repair
     if state is StoreState.DEGRADED:
@@ -204,14 +221,18 @@ def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None
     count: a writer may be about to write it.
     """
     flaws = loaded.damage() if healed is None else loaded.flaws()
-    if loaded.survivor is None or not flaws:
+    doubt = loaded.layout.doubt
+    if loaded.survivor is None or not (flaws or doubt):
         return None
+    found = {flaw.slot.name: flaw.reason for flaw in flaws}
+    if doubt:
+        found[os.path.basename(loaded.layout.list_path)] = doubt
     healed, keep = healed or Healed(), loaded.layout.keep
     return Recovery(
         path=loaded.layout.path,
-        state=slots.judge(loaded.slots, loaded.survivor, keep),
+        state=_state(loaded.layout, slots.judge(loaded.slots, loaded.survivor, keep)),
         generation=loaded.survivor.generation,
-        found={flaw.slot.name: flaw.reason for flaw in flaws},
+        found=found,
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
         action=loaded.layout.command("check"),

@@ -44,6 +44,7 @@ from redundict.engine import (
     layout,
     lock,
     newest,
+    places,
     slots,
     store,
     survey,

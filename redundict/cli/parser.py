@@ -9,6 +9,7 @@ first.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -20,7 +21,7 @@ from typing import Any, Final, NoReturn
 
 import redundict
 from redundict import errors
-from redundict.engine.layout import Layout
+from redundict.engine import places
 
 from . import commands, exits, importing, render
 from .differences import plain
@@ -138,7 +139,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = top.parse_args(argv)
     try:
         for path in getattr(args, "paths", [args.path] if "path" in args else []):
-            Layout.assumed(path, args.copies)
+            with contextlib.suppress(errors.RedundictError):  # the command reports it
+                places.assumed(path, args.copies)
     except ValueError as error:
         top.error(str(error))
     return args

@@ -36,6 +36,8 @@ _UNSUPPORTED: Final = frozenset(
     for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EPERM", "EACCES", "EBADF", "EISDIR")
     if hasattr(errno, name)
 )
+#: This process must not write there.
+READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _LARGE: Final = 1 << 16  #: Bytes from which two writes cost less than joining two parts.
 _PIECE: Final = 1 << 20  #: Bytes of a file that are hashed at once.
 _HUGE: Final = 1 << 30  #: Bytes from which a file is tested for holes.

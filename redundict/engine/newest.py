@@ -22,7 +22,7 @@ from .slots import Flaw, Generation, Slot, SlotState, StoreState
 from .trailer import Trailer
 
 #: Faults of a slot whose content may come back, for example with its disk.
-_AWAY: Final = {Fault.MISSING, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
+_AWAY: Final = {Fault.MISSING, Fault.AWAY, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,9 @@ def _refuse_lost(loaded: Loaded, generation: int | None) -> Loaded:
         if generation is not None and any(slot.sound for slot in loaded.slots):
             raise no_generation(layout, f"no slot holds generation {generation}", generation)
         raise survey.lost(layout, loaded.slots)
+    if layout.away:
+        folders = ", ".join(layout.folders[copy] for copy in sorted(layout.away))
+        raise errors.copies_away(layout.path, folders, f"{layout.name}.copies")
     for folder in layout.folders:
         if not files.exists(folder):
             raise errors.no_folder(layout.path, folder)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from typing import NamedTuple
 from redundict import errors
 from redundict.errors import Fault
 
-from . import files, lineage, newest, slots, trailer
+from . import files, lineage, newest, places, slots, trailer
 from .files import Failures
 from .history import THINNED, give_up
 from .layout import LETTERS, Layout
@@ -110,10 +110,13 @@ class Store:
         Raises:
             LockedError: If another writer still holds it after `timeout` seconds.
             StorageError: If the lock file cannot be created or locked.
+            NotFoundError: If it is not known where the copies are.
             TransactionError: In a fork of the process that opened the store.
 
         """
         self.refuse_in_child()
+        if self.layout.doubt:
+            raise errors.copies_unknown(self.layout.path, self.layout.doubt)
         if not self.lock.held:
             self.lock.acquire(timeout)
             if self._ledger.slots and self.lock.settled != self._ledger.note():
@@ -166,6 +169,8 @@ class Store:
             self._number = max(self._number, found.generation)
             if not slots.are_in_order(found.slots):
                 healed = self._heal(found)
+            if self.layout.listed:
+                places.write(self.layout)
         self._stand_on(found)  # law 14: nothing raises from here on
         return found, healed
 
@@ -176,6 +181,7 @@ class Store:
             flaw.fault is not Fault.AWAY for flaw in found.flaws()
         )
         there = slots.heads(found.slots)
+        self._refuse_if_unlisted(found, there.keys())
         missing = set(range(self.layout.copies)) - self.layout.away - there.keys()
         self._fresh = "".join(LETTERS[copy] for copy in sorted(missing)) if there else ""
         self._number = max(self._number, found.generation + found.unseen())
@@ -184,6 +190,18 @@ class Store:
         healed = heal(self._ledger, older=True)  # law 10
         healed.aside.update(self._ledger.take_aside())
         return healed
+
+    def _refuse_if_unlisted(self, found: Loaded, there: Collection[int]) -> None:
+        """Refuse if a whole copy may lie in a folder that nothing names.
+
+        Version 0.1 wrote no list of the copies. A list of a later version was there once, so its
+        loss does not matter.
+        """
+        is_old = bool(found.survivor and found.survivor.line.branch == lineage.NO_BRANCH)
+        absent = set(range(self.layout.copies)) - set(there)
+        if is_old and absent and not self.layout.listed:
+            repair = self.layout.command("repair")
+            raise errors.copies_unlisted(self.layout.path, repair)
 
     def _stand_on(self, found: Loaded) -> None:
         content = _Content(len(found.payload), found.format, found.payload_digest)

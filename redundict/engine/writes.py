@@ -206,8 +206,10 @@ def _is_older(bad: Slot, source: Slot) -> bool:
 def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | None:
     """Return an error for a slot that must not be written; None for any other slot.
 
-    It is not ours, or it is the only slot of its copy that holds the survivor.
+    Its copy is away, it is not ours, or it is the only slot of its copy that holds the survivor.
     """
+    if slot.copy in ledger.layout.away:
+        return OSError(slot.reason)
     if slot.state is SlotState.FOREIGN:
         return OSError(f"{slot.reason}; {ledger.layout.command('repair')} puts it aside")
     if survivor and slot.holds(survivor):  # files were swapped by hand
