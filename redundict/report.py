@@ -152,6 +152,8 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
     else:
         found = slots.flaws(seen, survivor, layout.keep)
     status, action = _advice(layout, state, survivor, slots.parted(seen))
+    if places.is_elsewhere(layout, survivor, seen):
+        action = errors.copies_unlisted(layout.path, layout.command("repair")).action
     return layout, Report(
         path=layout.path,
         state=state,

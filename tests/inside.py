@@ -91,6 +91,7 @@ __all__ = [
     "layout",
     "parse_note",
     "parser",
+    "places",
     "slots",
     "survey",
     "trailer",

@@ -267,9 +267,11 @@ def test_a_copy_that_is_away_is_made_nowhere_else(
     if not mount_point:
         disks[1].rmdir()
     options = {"copies": disks} if by_list else {}
-    with pytest.warns(redundict.RedundancyWarning, match="two"):
-        with redundict.open(path, keep=2, **options) as state:
-            state["n"] = 2
+    with (
+        pytest.warns(redundict.RedundancyWarning, match="two"),
+        redundict.open(path, keep=2, **options) as state,
+    ):
+        state["n"] = 2
     assert slots_in(disks[0]) == {"a"}
     assert os.path.exists(disks[1]) is mount_point
     assert not mount_point or not os.listdir(disks[1])
@@ -308,6 +310,72 @@ def test_a_store_is_not_new_because_its_only_disk_is_away(disks: list[Path]) -> 
         with pytest.raises(errors.NotFoundError, match="two"):
             redundict.open(path, copies=copies)
     assert slots_in(disks[0]) == set()
+
+
+def test_a_crash_while_a_store_is_created_is_no_disk_that_is_away(disks: list[Path]) -> None:
+    """The list beside the path is written last, so the next opening creates the store."""
+    path = store_on(disks)
+    for folder in disks:
+        for slot in folder.glob(f"{NAME}.[ab]*"):
+            slot.unlink()
+    for left in ("state.json.copies", "state.json.lock"):
+        (disks[0] / left).unlink()
+    with redundict.open(path, copies=disks) as state:
+        assert state == {}
+        state["n"] = 1
+    assert [slots_in(folder) for folder in disks] == [{"a"}, {"b"}]
+
+
+@pytest.mark.damages
+def test_a_lock_note_of_a_generation_is_no_new_store(disks: list[Path]) -> None:
+    """If a note names a generation and no slot is found, no folder is filled anew."""
+    path = store_on(disks)
+    for folder in disks:
+        for file in (*folder.glob(f"{NAME}.[ab]*"), folder / "state.json.copies"):
+            file.unlink()
+    with pytest.raises(errors.NotFoundError, match="two"):
+        redundict.open(path, copies=disks)
+    assert [slots_in(folder) for folder in disks] == [set(), set()]
+
+
+# --- version 0.1
+
+
+@pytest.fixture
+def old(disks: list[Path]) -> str:
+    """Put the copies of a store that version 0.1 wrote into two folders."""
+    for disk, letter in zip(disks, "ab", strict=True):
+        for slot in (Path(__file__).parent / "golden" / "v1").glob(f"grown.json.{letter}?"):
+            shutil.copy(slot, disk / slot.name.replace("grown.json", NAME))
+    return str(disks[0] / NAME)
+
+
+@pytest.mark.parametrize("reverse", [True, False])
+def test_an_old_store_gets_its_lists_when_it_is_opened(
+    disks: list[Path], old: str, *, reverse: bool
+) -> None:
+    """Its slots say which folder holds which copy; later the path alone is enough."""
+    with redundict.open(old, copies=disks[::-1] if reverse else disks, keep=2) as state:
+        assert state.recovery is None
+        state["n"] = 1
+    assert [slots_in(folder) for folder in disks] == [{"a"}, {"b"}]
+    assert redundict.check(disks[1] / NAME).state == "healthy"
+    assert redundict.load(disks[1] / NAME)["n"] == 1
+
+
+@pytest.mark.damages
+def test_an_old_store_without_its_folders_is_not_split(disks: list[Path], old: str) -> None:
+    """No copy is made beside the path while it may lie in another folder, unless repair is told."""
+    for disk in disks:
+        with pytest.raises(errors.NotFoundError, match="absent") as raised:
+            redundict.open(disk / NAME)
+        action = raised.value.action or ""
+        assert "copies=" in action
+        assert "redundict repair" in action
+        assert "copies=" in (redundict.check(disk / NAME).action or "")
+    assert [slots_in(folder) for folder in disks] == [{"a"}, {"b"}]
+    assert redundict.repair(old).report.state == "healthy"
+    redundict.open(old).close()
 
 
 # --- commands

@@ -57,7 +57,11 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "target": _FILE | {"help": "the file to write"},
     "--allow-pickle": _FLAG | {"help": "FILE may hold pickles; loading one runs the code in it"},
     "--cold": _FLAG | {"help": "drop the page cache first: read from the medium"},
-    "--copies": {"metavar": "FOLDER", "action": "append", "help": "a copy's folder; once per copy"},
+    "--copies": {
+        "metavar": "FOLDER",
+        "action": "append",
+        "help": "the folder of a copy, once per copy, if no list names it",
+    },
     "--dry-run": _FLAG | {"help": "show it, and change nothing"},
     "--file": _FILE | {"help": "a JSON file to use as data"},
     "--force": _FLAG | {"help": "replace FILE if it is there"},

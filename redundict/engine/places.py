@@ -11,7 +11,7 @@ Invariant: only `write` changes a file, and only in folders that are not away.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Final
@@ -21,7 +21,9 @@ from redundict import errors
 from . import files
 from .history import RECENT
 from .layout import COPIES, LETTERS, Copies, Layout
+from .lineage import NO_BRANCH
 from .lock import parse_note
+from .slots import Slot, SlotState
 from .trailer import MIN_KEEP, NewerVersion, Trailer
 
 _TITLE: Final = "redundict copies "  #: The first line, before the version of the file.
@@ -154,7 +156,8 @@ def claimed(layout: Layout, copies: Copies | None, newest: Trailer) -> Layout:
 def write(layout: Layout) -> None:
     """Write the list of the copies into each folder that is not away, if it is not there yet.
 
-    The caller holds the lock. A folder that this process must not write to is left out.
+    The list beside the path comes last. If it is there, the store was created as a whole. The
+    caller holds the lock. A folder that this process must not write to is left out.
 
     Args:
         layout: The layout, with a given list of folders.
@@ -165,7 +168,8 @@ def write(layout: Layout) -> None:
 
     """
     folders = [os.path.realpath(folder) for folder in layout.folders]
-    for copy, folder in enumerate(layout.folders):
+    here = os.path.dirname(layout.path)
+    for copy, folder in sorted(enumerate(layout.folders), key=lambda place: place[1] == here):
         path = os.path.join(folder, f"{layout.name}.copies")
         content = encode(folders, folders[copy])
         if copy in layout.away:
@@ -178,6 +182,25 @@ def write(layout: Layout) -> None:
             errors.reraise_interrupt(error)
             if error.errno not in files.READ_ONLY:
                 raise errors.not_listed(error, layout.path, path) from error
+
+
+def is_elsewhere(layout: Layout, survivor: Slot | None, found: Iterable[Slot]) -> bool:
+    """Return True if a whole copy is absent, and may lie in a folder that no list names.
+
+    Version 0.1 wrote no lists. A later version did, so if its list is lost, the copy is made again
+    beside the path.
+
+    Args:
+        layout: The layout of the store.
+        survivor: The newest generation that verifies.
+        found: Every slot, as it was seen.
+
+    """
+    if layout.listed or survivor is None or survivor.trailer is None:
+        return False
+    there = {slot.copy for slot in found if slot.state is not SlotState.MISSING}
+    is_old = survivor.line.branch == NO_BRANCH
+    return is_old and not there.issuperset(range(survivor.trailer.copies))
 
 
 def _listed(layout: Layout) -> Layout:
@@ -218,9 +241,9 @@ def _given(layout: Layout, *, begins: bool) -> Layout:
         raise ValueError("copies names the same folder twice")
     there = [_names(folder, layout.name) for folder in given]
     order = _letters(layout.name, given, there)
-    is_new = not any(held is None or held for held in there) and not any(
-        _was_written(folder, layout.name) for folder in given
-    )
+    # The list beside the path is written last. So another list without a slot was left by a crash.
+    is_bare = not there[at[0]] and not any(held is None or held - {""} for held in there)
+    is_new = is_bare and not any(_was_written(folder, layout.name) for folder in given)
     bare = frozenset(copy for copy, number in enumerate(order) if there[number] == set())
     away = frozenset[int]() if begins or is_new else bare
     return replace(layout, folders=tuple(given[n] for n in order), away=away, listed=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple
@@ -181,7 +181,9 @@ class Store:
             flaw.fault is not Fault.AWAY for flaw in found.flaws()
         )
         there = slots.heads(found.slots)
-        self._refuse_if_unlisted(found, there.keys())
+        if places.is_elsewhere(self.layout, found.survivor, found.slots):
+            repair = self.layout.command("repair")
+            raise errors.copies_unlisted(self.layout.path, repair)
         missing = set(range(self.layout.copies)) - self.layout.away - there.keys()
         self._fresh = "".join(LETTERS[copy] for copy in sorted(missing)) if there else ""
         self._number = max(self._number, found.generation + found.unseen())
@@ -190,18 +192,6 @@ class Store:
         healed = heal(self._ledger, older=True)  # law 10
         healed.aside.update(self._ledger.take_aside())
         return healed
-
-    def _refuse_if_unlisted(self, found: Loaded, there: Collection[int]) -> None:
-        """Refuse if a whole copy may lie in a folder that nothing names.
-
-        Version 0.1 wrote no list of the copies. A list of a later version was there once, so its
-        loss does not matter.
-        """
-        is_old = bool(found.survivor and found.survivor.line.branch == lineage.NO_BRANCH)
-        absent = set(range(self.layout.copies)) - set(there)
-        if is_old and absent and not self.layout.listed:
-            repair = self.layout.command("repair")
-            raise errors.copies_unlisted(self.layout.path, repair)
 
     def _stand_on(self, found: Loaded) -> None:
         content = _Content(len(found.payload), found.format, found.payload_digest)

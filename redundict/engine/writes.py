@@ -9,6 +9,7 @@ Invariant: before the survivor is durable, a slot that loads is overwritten only
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -209,7 +210,7 @@ def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | Non
     Its copy is away, it is not ours, or it is the only slot of its copy that holds the survivor.
     """
     if slot.copy in ledger.layout.away:
-        return OSError(slot.reason)
+        return OSError(f"away: {os.path.dirname(slot.path)} held nothing at opening")
     if slot.state is SlotState.FOREIGN:
         return OSError(f"{slot.reason}; {ledger.layout.command('repair')} puts it aside")
     if survivor and slot.holds(survivor):  # files were swapped by hand
