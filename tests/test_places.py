@@ -407,3 +407,47 @@ def test_a_list_named_as_the_store_is_explained(disks: list[Path]) -> None:
     path = store_on(disks)
     with pytest.raises(errors.NotFoundError, match="file of"):
         redundict.check(f"{path}.copies")
+
+
+# --- three copies
+
+
+def test_a_new_folder_takes_the_free_letter(disks: list[Path], tmp_path: Path) -> None:
+    """A third copy joins by repair, and the two that are there keep their letters."""
+    path = store_on(disks, n=1)
+    third = tmp_path / "three"
+    third.mkdir()
+    redundict.repair(path, copies=[third, *disks[::-1]])
+    with redundict.open(path, keep=2) as state:
+        state["n"] = 2
+    assert [slots_in(folder) for folder in (*disks, third)] == [{"a"}, {"b"}, {"c"}]
+    assert redundict.load(third / NAME)["n"] == 2
+
+
+def test_a_list_that_was_away_while_the_others_changed_stops_writers(
+    disks: list[Path], tmp_path: Path
+) -> None:
+    """A disk that returns with an older list is read beside its path, until copies= is given."""
+    path = store_on(disks, n=1)
+    disk = away(disks[1])
+    third = tmp_path / "three"
+    third.mkdir()
+    everywhere = [*disks, third]
+    redundict.repair(path, copies=[disks[0], third])
+    disks[1].rmdir()
+    disk.rename(disks[1])
+    with pytest.raises(errors.NotFoundError, match="differ"):
+        redundict.open(disks[1] / NAME)
+    redundict.repair(path, copies=everywhere)
+    with redundict.open(path, keep=2) as state:
+        state["n"] = 2
+    assert all(redundict.load(folder / NAME)["n"] == 2 for folder in everywhere)
+
+
+def test_permadict_finds_the_copies(disks: list[Path]) -> None:
+    """The recipe's signature has no copies=, and needs none."""
+    path = store_on(disks, n=1)
+    with redundict.PermaDict(path) as state:
+        state["n"] = 2
+    assert [slots_in(folder) for folder in disks] == [{"a"}, {"b"}]
+    assert redundict.load(disks[1] / NAME)["n"] == 2
