@@ -125,7 +125,10 @@ class NotFoundError(RedundictError, FileNotFoundError, LookupError):
 
 
 class StorageError(RedundictError, OSError):
-    """The operating system refused to read or to write. `errno` holds its error number."""
+    """The operating system refused to read or to write. `errno` holds its error number.
+
+    With the reason ``copies``, it is not known in which folders the copies are.
+    """
 
     REASON = "storage"
     SAFE = UNTOUCHED
@@ -307,13 +310,13 @@ def give_copies(folder: str) -> str:
     return f"open it with {call}, or repair it with --copies FOLDER for each copy"
 
 
-def copies_unknown(path: str, doubt: str) -> NotFoundError:
+def copies_unknown(path: str, doubt: str) -> StorageError:
     """Return the error for a store whose list of the copies does not count."""
     what, action = f"it is not known where the copies are: {doubt}", give_copies(_folder(path))
-    return NotFoundError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
+    return StorageError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
 
 
-def copies_unlisted(path: str, repair: str) -> NotFoundError:
+def copies_unlisted(path: str, repair: str) -> StorageError:
     """Return the error for a store of version 0.1 that lacks a copy, and nothing says where it is.
 
     Args:
@@ -323,7 +326,7 @@ def copies_unlisted(path: str, repair: str) -> NotFoundError:
     """
     what = "a copy is absent, and no list says whether it lies in another folder"
     action = f"{give_copies(_folder(path))}. If all copies lie here: {repair}"
-    return NotFoundError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
+    return StorageError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
 
 
 def copies_away(path: str, folders: str, lists: str) -> NotFoundError:

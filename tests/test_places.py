@@ -155,6 +155,14 @@ def test_a_list_without_the_folder_of_the_path_is_refused(disks: list[Path]) -> 
         redundict.open(disks[0] / NAME, copies=[disks[0], "a\nb"])
 
 
+def test_a_new_store_does_not_create_the_folders_of_its_copies(disks: list[Path]) -> None:
+    """A missing folder of copies= may be a disk that is not mounted."""
+    disks[1].rmdir()
+    with pytest.raises(errors.NotFoundError, match="two does not exist"):
+        redundict.open(disks[0] / NAME, copies=disks)
+    assert os.listdir(disks[0]) == []
+
+
 # --- copied and moved
 
 
@@ -182,7 +190,7 @@ def test_a_copied_store_never_opens_a_copy_of_the_original(
     assert report.state == "degraded"
     assert "copies=" in (report.action or "")
     for call in (redundict.open, redundict.repair, redundict.rollback):
-        with pytest.raises(errors.NotFoundError, match="differ"):
+        with pytest.raises(errors.StorageError, match="differ"):
             call(clone / NAME)
     with redundict.open(clone / NAME, copies=[clone]) as state:
         state["n"] = 2
@@ -211,7 +219,7 @@ def test_a_bad_list_stops_writers_and_no_reader(disks: list[Path], kind: str) ->
         listed.write_bytes({"empty": b"", "damaged": b"x", "huge": whole * 9999}[kind])
     with pytest.warns(redundict.RedundancyWarning, match=r"state\.json\.copies"):
         assert redundict.load(path)["n"] == 1
-    with pytest.raises(errors.NotFoundError, match=r"state\.json\.copies") as raised:
+    with pytest.raises(errors.StorageError, match=r"state\.json\.copies") as raised:
         redundict.open(path)
     assert "copies=" in (raised.value.action or "")
     if kind in ("fifo", "link", "folder"):
@@ -367,7 +375,7 @@ def test_an_old_store_gets_its_lists_when_it_is_opened(
 def test_an_old_store_without_its_folders_is_not_split(disks: list[Path], old: str) -> None:
     """No copy is made beside the path while it may lie in another folder, unless repair is told."""
     for disk in disks:
-        with pytest.raises(errors.NotFoundError, match="absent") as raised:
+        with pytest.raises(errors.StorageError, match="absent") as raised:
             redundict.open(disk / NAME)
         action = raised.value.action or ""
         assert "copies=" in action
@@ -436,7 +444,7 @@ def test_a_list_that_was_away_while_the_others_changed_stops_writers(
     redundict.repair(path, copies=[disks[0], third])
     disks[1].rmdir()
     disk.rename(disks[1])
-    with pytest.raises(errors.NotFoundError, match="differ"):
+    with pytest.raises(errors.StorageError, match="differ"):
         redundict.open(disks[1] / NAME)
     redundict.repair(path, copies=everywhere)
     with redundict.open(path, keep=2) as state:

@@ -109,8 +109,8 @@ class Store:
 
         Raises:
             LockedError: If another writer still holds it after `timeout` seconds.
-            StorageError: If the lock file cannot be created or locked.
-            NotFoundError: If it is not known where the copies are.
+            StorageError: If the lock file cannot be created or locked, or if it is not known where
+                the copies are.
             TransactionError: In a fork of the process that opened the store.
 
         """
