@@ -287,6 +287,7 @@ def test_a_copy_that_is_away_is_made_nowhere_else(
     assert report.state != "healthy"
     assert str(disks[1]) in report.status
     assert "mount" in (report.action or "")
+    assert {flaw.fault for flaw in report.flaws.values()} == {"away"}
     if mount_point:
         disks[1].rmdir()
     disk.rename(disks[1])
@@ -332,6 +333,17 @@ def test_a_crash_while_a_store_is_created_is_no_disk_that_is_away(disks: list[Pa
         assert state == {}
         state["n"] = 1
     assert [slots_in(folder) for folder in disks] == [{"a"}, {"b"}]
+
+
+def test_the_list_beside_the_path_is_written_last(disks: list[Path]) -> None:
+    """If another list cannot be written, none beside the path says that the store was created."""
+    listed = disks[1] / "state.json.copies"
+    listed.mkdir()
+    with pytest.raises(errors.StorageError, match="cannot be written"):
+        redundict.open(disks[0] / NAME, copies=disks)
+    assert not (disks[0] / "state.json.copies").exists()
+    listed.rmdir()
+    store_on(disks)
 
 
 @pytest.mark.damages
