@@ -200,7 +200,8 @@ def is_elsewhere(layout: Layout, survivor: Slot | None, found: Iterable[Slot]) -
         return False
     there = {slot.copy for slot in found if slot.state is not SlotState.MISSING}
     is_old = survivor.line.branch == NO_BRANCH
-    return is_old and not there.issuperset(range(survivor.trailer.copies))
+    wanted = range(min(survivor.trailer.copies, layout.copies))  # a claim binds no writer
+    return is_old and not there.issuperset(wanted)
 
 
 def _listed(layout: Layout) -> Layout:
