@@ -413,6 +413,18 @@ def test_a_store_on_two_disks_is_checked_once(
         assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+@pytest.mark.damages
+def test_advice_names_no_folder_that_a_list_names(disks: list[Path]) -> None:
+    """A pasted repair begins no copy on a mount point whose disk was taken away meanwhile."""
+    path = store_on(disks)
+    (disks[1] / f"{NAME}.b0").unlink()
+    report = redundict.check(path)
+    assert report.action == f"redundict repair {path}"
+    away(disks[1])
+    assert command(*report.action.split()[1:]) == 1
+    assert slots_in(disks[1]) == set()
+
+
 def test_export_never_writes_a_list(disks: list[Path]) -> None:
     """The list and the lock of every folder are files of the store."""
     path = store_on(disks)

@@ -45,6 +45,7 @@ class Layout:
         away: The numbers of the copies whose folders hold nothing of the store. Their disks may
             not be mounted. They are neither read nor written.
         listed: True if the folders were given as a list, or found in one.
+        found: True if they were found in the list beside `path`. Then no command has to name them.
         doubt: The reason why the list beside `path` does not count; '' if there is none. Then only
             the files beside `path` are known, and no writer may open the store.
 
@@ -56,6 +57,7 @@ class Layout:
     history: History = RECENT
     away: frozenset[int] = frozenset()
     listed: bool = False
+    found: bool = False
     doubt: str = ""
 
     @classmethod
@@ -153,10 +155,10 @@ class Layout:
             verb: The command, such as "check".
             *arguments: More words of the command.
             begins: True for a repair that begins a copy in a folder that is away. No other command
-                names the folders then, because it would begin that copy, too.
+                names folders that it can find, because a repair would begin that copy, too.
 
         """
-        apart = (begins or not self.away) and any(
+        apart = (begins or not (self.away or self.found)) and any(
             folder != os.path.dirname(self.path) for folder in self.folders
         )
         options = [f"--copies={folder}" for folder in self.folders] if apart else []

@@ -150,7 +150,7 @@ def claimed(layout: Layout, copies: Copies | None, newest: Trailer) -> Layout:
     """
     known = layout.folders if layout.listed else copies
     fitting = Layout.claimed(layout.path, known, newest)
-    return replace(fitting, away=layout.away, listed=layout.listed, doubt=layout.doubt)
+    return replace(layout, folders=fitting.folders, keep=fitting.keep, history=fitting.history)
 
 
 def write(layout: Layout) -> None:
@@ -218,7 +218,7 @@ def _listed(layout: Layout) -> Layout:
             away.add(copy)
         elif copy != own[0]:
             _refuse_if_other(folders, folder, layout, has_list=there is None or "" in there)
-    return replace(layout, folders=tuple(folders), away=frozenset(away), listed=True)
+    return replace(layout, folders=tuple(folders), away=frozenset(away), listed=True, found=True)
 
 
 def _refuse_if_other(folders: list[str], folder: str, layout: Layout, *, has_list: bool) -> None:
