@@ -125,7 +125,10 @@ class NotFoundError(RedundictError, FileNotFoundError, LookupError):
 
 
 class StorageError(RedundictError, OSError):
-    """The operating system refused to read or to write. `errno` holds its error number."""
+    """The operating system refused to read or to write. `errno` holds its error number.
+
+    With the reason ``copies``, it is not known in which folders the copies are.
+    """
 
     REASON = "storage"
     SAFE = UNTOUCHED
@@ -349,6 +352,48 @@ def misses_noted(generation: int, copies: str) -> str:
     """Return the reason of a store whose lock note names a newer generation than any slot."""
     where = f", which copy {' and '.join(copies)} held" if copies else ""
     return f"it names generation {generation}{where}, and no slot holds it"
+
+
+def give_copies(folder: str) -> str:
+    """Return the advice to name the folders of all copies."""
+    call = f"copies=[{folder!r}, ...]"
+    return f"open it with {call}, or repair it with --copies FOLDER for each copy"
+
+
+def copies_unknown(path: str, doubt: str) -> StorageError:
+    """Return the error for a store whose list of the copies does not count."""
+    what, action = f"it is not known where the copies are: {doubt}", give_copies(_folder(path))
+    return StorageError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
+
+
+def copies_unlisted(path: str, repair: str) -> StorageError:
+    """Return the error for a store of version 0.1 that lacks a copy, and nothing says where it is.
+
+    Args:
+        path: The path of the store.
+        repair: The command that makes the copy again beside the path.
+
+    """
+    what = "a copy is absent, and no list says whether it lies in another folder"
+    action = f"{give_copies(_folder(path))}. If all copies lie here: {repair}"
+    return StorageError(what, reason="copies", path=path, safe=UNTOUCHED, action=action)
+
+
+def copies_away(path: str, folders: str, lists: str) -> NotFoundError:
+    """Return the error for a store of which no slot is found, while a copy is away."""
+    what = f"no copy has a slot, and {folders} holds nothing of the store"
+    action = f"mount its disk, then try again; to begin anew, remove {lists}"
+    return NotFoundError(what, reason="no-folder", path=path, safe=NOT_EMPTY, action=action)
+
+
+def not_listed(error: OSError, path: str, file: str) -> RedundictError:
+    """Return the error for a list of the copies that cannot be written."""
+    doing, action = f"{file} cannot be written", "look at the file and its folder, then try again"
+    return refused(error, doing, path=path, action=action)
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
 
 
 def lost(path: str, reasons: Mapping[str, str]) -> LostError:

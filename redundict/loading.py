@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from . import errors
-from .engine import files, newest
+from .engine import files, newest, places
 from .engine.layout import Copies, Layout, command_line
 from .engine.newest import Loaded
 from .events import Events
@@ -54,7 +54,7 @@ def load(
         StorageError: The operating system refused to read.
 
     """
-    layout = Layout.assumed(os.fsdecode(path), copies)
+    layout = places.assumed(os.fsdecode(path), copies)
     found = newest.load(layout, generation)
     if not found.is_empty:
         loaded = decoded(found, None if format is None else resolve(format))
@@ -76,7 +76,7 @@ def load(
 def _warn_if_doubtful(found: Loaded) -> None:
     """Warn if there may be a newer state than the one that was loaded, or another one."""
     recovery = recovery_of(found)
-    if recovery and recovery.newest_doubtful:
+    if recovery and (found.layout.doubt or recovery.newest_doubtful):
         Events(found.layout.path).recovered(recovery)
 
 

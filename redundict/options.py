@@ -1,4 +1,4 @@
-"""The arguments of `open`: check them before any file is touched.
+"""The arguments of `open`: check them before any file is changed.
 
 This module must not open a store. Invariant: the values of an `Options` fit together.
 """
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
+from .engine import files, places
 from .engine.history import MIN_THINNED, RECENT, THINNED, History
 from .engine.layout import Copies, Layout
 from .formats.resolve import Format, resolve
@@ -78,8 +79,11 @@ def checked(
         raise ValueError(f"timeout must not be negative, as {timeout} is")
     if timeout is None:
         timeout = _SHARED_TIMEOUT if shared else 0.0
+    where = os.fsdecode(path)
     history = history or (THINNED if keep >= MIN_THINNED else RECENT)
-    layout = Layout.of(os.fsdecode(path), copies, keep, history)
+    layout = None if not isinstance(copies, int) else Layout.of(where, copies, keep, history)
+    if layout is None or files.exists(layout.list_path):
+        layout = places.find(where, copies, keep, history)
     return Options(layout, resolve(format), defaults or {}, timeout, shared, autosync or 0.0)
 
 

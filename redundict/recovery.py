@@ -227,10 +227,10 @@ def prepared_repair(
         RedundictError: What `repair` raises before it changes anything.
 
     """
-    with _locked(path, copies, timeout) as store:
-        layout, found = survey.discover(store.layout.path, copies)
+    with _locked(path, copies, timeout, begins=True) as store:
+        layout, found = survey.discover(store.layout.path, copies, begins=True)
         if any(slot.fault in _UNREAD for slot in found):  # look twice before it is put aside
-            layout, found = survey.discover(store.layout.path, copies)
+            layout, found = survey.discover(store.layout.path, copies, begins=True)
         survey.refuse_if_denied(layout, found)
         if not any(slot.sound for slot in found):
             raise survey.lost(layout, found)
@@ -241,6 +241,8 @@ def prepared_repair(
         rewrite, wanted, without = [], slots.homes(found), set()
         for flaw in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
             slot = flaw.slot
+            if slot.copy in layout.away:
+                continue
             if slot.state is not SlotState.MISSING and flaw.fault is not Fault.LINKED:
                 aside.append(slot)
             source = slot if flaw.fault is Fault.LINKED else wanted.get(slot.index)
@@ -355,17 +357,19 @@ def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
 
 
 @contextmanager
-def _locked(path: str | os.PathLike[str], copies: Copies | None, timeout: float) -> Iterator[Store]:
+def _locked(
+    path: str | os.PathLike[str], copies: Copies | None, timeout: float, *, begins: bool = False
+) -> Iterator[Store]:
     """Hold the lock of a store that exists, and yield the store.
 
     If there is no store, no lock file is created.
     """
-    layout, found = survey.discover(os.fspath(path), copies)
+    layout, found = survey.discover(os.fspath(path), copies, begins=begins)
     if all(slot.state is SlotState.MISSING for slot in found):
         raise integrity.not_found(layout.path)
     store = Store(layout, is_state=evidence.is_state)
     try:
-        store.lock.acquire(timeout)
+        store.acquire(timeout)
         yield store
     except BaseException:
         store.abandon()

@@ -13,9 +13,8 @@ from datetime import datetime
 from typing import Final
 
 from . import errors, evidence
-from .engine import files, slots, survey
+from .engine import files, newest, places, slots, survey
 from .engine.layout import Copies, Layout, command_line, owner
-from .engine.lock import read_noted
 from .engine.newest import Loaded
 from .engine.slots import Flaw, Generation, Slot, SlotState, StoreState
 from .engine.writes import Healed
@@ -138,9 +137,9 @@ def check(
         StorageError: The page cache cannot be dropped, or a folder cannot be listed.
 
     """
-    path = Layout.assumed(os.fspath(path), copies).path
+    path = places.assumed(os.fsdecode(path), copies).path
     if cold:
-        _forget(survey.survey(Layout.assumed(path, copies)))
+        _forget(survey.survey(places.assumed(path, copies)))
     layout, found = survey.patiently(
         lambda: _look(path, copies),
         lambda seen: seen[1].slots,
@@ -153,11 +152,11 @@ def check(
 
 
 def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
-    noted = read_noted(Layout.assumed(path, copies).lock_path)
+    noted = newest.read_noted_in_all(places.assumed(path, copies))
     layout, seen = survey.discover(path, copies, follow=True)
     survivor = next(iter(slots.by_claim(seen)), None)
     misses_noted = noted.generation > max((slot.generation for slot in seen), default=0)
-    state = slots.judge(seen, survivor, layout.keep, misses_noted)
+    state = _state(layout, slots.judge(seen, survivor, layout.keep, misses_noted))
     if survivor is None:
         found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
@@ -165,6 +164,8 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
     status, action = _advice(layout, state, survivor, seen)
     if misses_noted and state is StoreState.ROLLED_BACK:
         status = f"{status} The lock file: {errors.misses_noted(*noted)}."
+    if places.is_elsewhere(layout, survivor, seen):
+        action = errors.copies_unlisted(layout.path, layout.command("repair")).action
     return layout, Report(
         path=layout.path,
         state=state,
@@ -175,6 +176,12 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
         action=action,
         aside=tuple(evidence.put_aside(layout)),
     )
+
+
+def _state(layout: Layout, judged: StoreState) -> StoreState:
+    """Return the state of a store. It is not healthy if nobody knows where its copies are."""
+    is_whole = judged is StoreState.HEALTHY and not (layout.doubt or layout.away)
+    return StoreState.DEGRADED if judged is StoreState.HEALTHY and not is_whole else judged
 
 
 def _forget(seen: list[Slot]) -> None:
@@ -196,7 +203,7 @@ def not_found(path: str) -> errors.NotFoundError:
 def file_of_a_store(path: str) -> errors.NotFoundError | None:
     """Return the error for a path that is the name of a slot or of a lock; None for any other."""
     store = owner(path)
-    if store and any(slot.sound for slot in survey.survey(Layout.assumed(store))):
+    if store and any(slot.sound for slot in survey.survey(places.assumed(store))):
         return errors.file_of_a_store(path, command_line("redundict", "check", store))
     return None
 
@@ -211,6 +218,17 @@ def _advice(
     if apart := slots.parted(seen):
         error = survey.divergence(layout, *apart)
         return f"{error.what[0].upper()}{error.what[1:]}; {loads}.", error.action
+    if layout.doubt:
+        return f"It is not known where all copies are: {layout.doubt}; {loads}.", (
+            errors.give_copies(os.path.dirname(layout.path))
+        )
+    if layout.away:
+        away = ", ".join(layout.folders[copy] for copy in sorted(layout.away))
+        action = f"mount the disk of {away}; only if it is lost, begin a new copy there: "
+        action += layout.command("repair", begins=True)
+        doubt = "The newest generation may be there" if state is StoreState.ROLLED_BACK else ""
+        what = f"A copy is away: {away} holds nothing of the store. {doubt}".strip(" .")
+        return f"{what}; {loads}.", action
     if state is StoreState.ROLLED_BACK:
         return f"The newest generation may be gone; {loads}.", repair
     if all(slot.target for slot in seen if slot.sound):
@@ -229,22 +247,23 @@ def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None
     count: a writer may be about to write it.
     """
     flaws = loaded.damage() if healed is None else loaded.flaws()
-    if loaded.survivor is None or not (flaws or loaded.misses_noted):
+    doubt = loaded.layout.doubt
+    if loaded.survivor is None or not (flaws or doubt or loaded.misses_noted):
         return None
-    noted = {}
+    healed = healed or Healed()
+    found = {
+        flaw.slot.name: evidence.reason(flaw, healed.aside.get(flaw.slot.path)) for flaw in flaws
+    }
+    if doubt:
+        found[os.path.basename(loaded.layout.list_path)] = doubt
     if loaded.misses_noted:
         name = os.path.basename(loaded.layout.lock_path)
-        noted = {name: errors.misses_noted(*loaded.noted)}
-    healed = healed or Healed()
+        found[name] = errors.misses_noted(*loaded.noted)
     return Recovery(
         path=loaded.layout.path,
-        state=loaded.state(),
+        state=_state(loaded.layout, loaded.state()),
         generation=loaded.survivor.generation,
-        found={
-            flaw.slot.name: evidence.reason(flaw, healed.aside.get(flaw.slot.path))
-            for flaw in flaws
-        }
-        | noted,
+        found=found,
         healed=tuple(slot.name for slot in healed.slots),
         failures={os.path.basename(p): errors.why(error) for p, error in healed.failures.items()},
         action=loaded.layout.command("check"),

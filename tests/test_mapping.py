@@ -198,11 +198,12 @@ def test_copies_and_keep_say_which_files_there_are(path: str, copies: int, keep:
 
 
 @pytest.mark.damages  # for who looks at one of the folders only
-def test_copy_b_can_live_in_another_folder(tmp_path: Path, path: str) -> None:
+def test_copy_b_can_live_in_another_folder(tmp_path: Path) -> None:
     """With a list of folders, each copy has its own, and either is enough."""
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
+    path = folders[0] / "state.json"
     with redundict.open(path, copies=folders) as state:
         state["n"] = 1
     assert (folders[0] / "state.json.a0").read_bytes() == (
@@ -540,12 +541,14 @@ def test_a_missing_folder_is_a_typed_error(tmp_path: Path) -> None:
 
 
 def test_copies_on_a_disk_that_is_not_mounted_are_not_an_empty_store(
-    tmp_path: Path, path: str
+    tmp_path: Path,
 ) -> None:
     """If no slot is found and a copy's folder is absent, its disk may be: an error, not {}."""
     (tmp_path / "one").mkdir()
     with pytest.raises(redundict.NotFoundError, match="does not exist"):
-        redundict.open(path, copies=[tmp_path / "one", tmp_path / "not mounted"])
+        redundict.open(
+            tmp_path / "one" / "state.json", copies=[tmp_path / "one", tmp_path / "not mounted"]
+        )
 
 
 # --- recovery

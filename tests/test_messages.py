@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -124,7 +125,7 @@ COMMANDS = (
     "diff PATH 1 7",
     "show PATH",
     "show PATH --generation 7",
-    "show PATH --copies NEW",
+    "show PATH --copies HERE --copies NEW",
     "export PATH NEW",
     "export PATH PATH.a0",
     "export PATH NEW/none",
@@ -213,7 +214,11 @@ def said_by_the_command_line(
     """Yield what each command says to do next, given that it is three lines and no wrong usage."""
     for number, words in enumerate(COMMANDS):
         new = f"{os.path.dirname(path)}/new{number}"
-        args = [w.replace("PATH", path).replace("NEW", new) for w in words.split()]
+        here = os.path.dirname(path)
+        names = {"PATH": path, "NEW": new, "HERE": here}
+        args = [
+            functools.reduce(lambda w, n: w.replace(*n), names.items(), w) for w in words.split()
+        ]
         restore()
         with pytest.MonkeyPatch.context() as patch:
             inside.no_patience(patch)

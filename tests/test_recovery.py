@@ -232,11 +232,12 @@ def test_where_no_store_is_nothing_is_made(path: str, act: Callable[[str], objec
 
 @pytest.mark.damages  # for who looks at one of the folders only
 @pytest.mark.usefixtures("no_writer_is_waited_for")
-def test_copies_in_folders_of_their_own_are_checked_and_repaired(tmp_path: Path, path: str) -> None:
+def test_copies_in_folders_of_their_own_are_checked_and_repaired(tmp_path: Path) -> None:
     """With `folders`, each copy is looked for where it lives, and so does the printed command."""
     folders = [str(tmp_path / "one"), str(tmp_path / "two")]
     for folder in folders:
         os.mkdir(folder)
+    path = os.path.join(folders[0], "state.json")
     with redundict.open(path, copies=folders) as state:
         state["n"] = 1
     shutil.rmtree(folders[1])

@@ -17,7 +17,7 @@ from collections import Counter
 from typing import Any
 
 from redundict import errors, loading, mapping, recovery, report
-from redundict.engine import files, newest, slots, survey
+from redundict.engine import files, newest, places, slots, survey
 from redundict.engine.layout import Layout, command_line
 from redundict.engine.newest import Loaded
 from redundict.formats.resolve import safe_format
@@ -126,7 +126,9 @@ def _why_not_to(file: str, layout: Layout, *, force: bool) -> str | None:
     folder, name = os.path.split(file)
     if not os.path.isdir(folder):
         return "no-folder"
-    if folder in layout.folders and (layout.parse(name) or file == layout.lock_path):
+    own = (f"{layout.name}.lock", f"{layout.name}.copies")
+    is_ours = layout.parse(name) or name in own
+    if is_ours and any(places.is_same(folder, place) for place in layout.folders):
         return "own-file"
     if os.path.islink(file) or (files.exists(file) and not os.path.isfile(file)):
         return "not-a-file"
@@ -214,7 +216,7 @@ def demo(args: argparse.Namespace) -> Exit:
 
 def _found(args: argparse.Namespace, generation: int | None) -> Loaded:
     """Return the newest generation, or the one that is named; raise if there is no store."""
-    found = newest.load(Layout.assumed(args.path, args.copies), generation)
+    found = newest.load(places.assumed(args.path, args.copies), generation)
     if found.survivor is None:
         raise report.not_found(found.layout.path)
     return found

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from redundict import errors, loading, report
-from redundict.engine import newest, survey
-from redundict.engine.layout import Layout, command_line, owner
+from redundict.engine import newest, places, survey
+from redundict.engine.layout import command_line, owner
 from redundict.engine.slots import SlotState
 from redundict.formats.resolve import read_plain, resolve
 
@@ -105,13 +105,13 @@ def _kind(content: bytes) -> str | None:
 
 def _is_store(file: str) -> bool:
     """Return True if a store has this name. Its slots are newer than a plain file of that name."""
-    seen = survey.survey(Layout.assumed(file))
+    seen = survey.survey(places.assumed(file))
     return any(slot.state is not SlotState.MISSING for slot in seen)
 
 
 def _store(file: str, *, allow_pickle: bool) -> dict[Any, Any]:
     """Return the newest state of a store; warn if a newer one is lost."""
-    found = newest.load(Layout.assumed(file))
+    found = newest.load(places.assumed(file))
     if found.is_empty:
         raise FileNotFoundError(errno.ENOENT, "No such file, and no store", file)
     is_pickle = found.format == "pickle"

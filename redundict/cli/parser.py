@@ -9,6 +9,7 @@ first.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import sys
@@ -20,7 +21,7 @@ from typing import Any, Final, NoReturn
 
 import redundict
 from redundict import errors
-from redundict.engine.layout import Layout
+from redundict.engine import places
 
 from . import commands, exits, importing, render
 from .differences import plain
@@ -56,7 +57,11 @@ _ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "target": _FILE | {"help": "the file to write"},
     "--allow-pickle": _FLAG | {"help": "FILE may hold pickles; loading one runs the code in it"},
     "--cold": _FLAG | {"help": "drop the page cache first: read from the medium"},
-    "--copies": {"metavar": "FOLDER", "action": "append", "help": "a copy's folder; once per copy"},
+    "--copies": {
+        "metavar": "FOLDER",
+        "action": "append",
+        "help": "the folder of a copy, once per copy, if no list names it",
+    },
     "--dry-run": _FLAG | {"help": "show it, and change nothing"},
     "--file": _FILE | {"help": "a JSON file to use as data"},
     "--force": _FLAG | {"help": "replace FILE if it is there"},
@@ -138,7 +143,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = top.parse_args(argv)
     try:
         for path in getattr(args, "paths", [args.path] if "path" in args else []):
-            Layout.assumed(path, args.copies)
+            with contextlib.suppress(errors.RedundictError):  # the command reports it
+                places.assumed(path, args.copies)
     except ValueError as error:
         top.error(str(error))
     return args

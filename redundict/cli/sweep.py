@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from redundict import errors, report
-from redundict.engine import files, survey
-from redundict.engine.layout import SLOT, Copies, Layout
+from redundict.engine import files, places, survey
+from redundict.engine.layout import SLOT, Copies
 from redundict.engine.slots import SlotState
 
 from . import exits
@@ -47,12 +47,32 @@ class Checked:
 
 
 def find(paths: Iterable[str], copies: Copies | None = None) -> Iterator[str]:
-    """Yield the stores that `paths` name: stores themselves, or folders to be searched.
+    """Yield the stores that `paths` name, each once: stores themselves, or folders to be searched.
 
+    A store with copies in several of the folders is yielded where it is found first.
     A folder without a store is yielded, too, so that its check reports an error. So is a folder
     below it that cannot be listed. A foreign file that is only named like a slot is passed over,
     and links to folders are not followed.
     """
+    seen = set[frozenset[str]]()
+    for path in _named(paths, copies):
+        if files.exists(f"{path}.copies"):
+            if (everywhere := _everywhere(path)) in seen:
+                continue
+            seen.add(everywhere)
+        yield path
+
+
+def _everywhere(path: str) -> frozenset[str]:
+    """Return the paths of a store in the folders of its copies."""
+    try:
+        layout = places.assumed(path)
+    except errors.RedundictError:
+        return frozenset([os.path.realpath(path)])  # its check says what is wrong
+    return frozenset(os.path.realpath(os.path.join(f, layout.name)) for f in layout.folders)
+
+
+def _named(paths: Iterable[str], copies: Copies | None) -> Iterator[str]:
     for path in paths:
         is_name = os.path.basename(path) not in ("", ".", "..")
         if not os.path.isdir(path) or (is_name and _is_store(path, copies)):
@@ -107,7 +127,10 @@ def check_one(path: str, *, copies: Copies | None = None, cold: bool = False) ->
 
 def size(path: str, copies: Copies | None = None) -> int:
     """Return about how many bytes a check of a store reads."""
-    layout, found = Layout.assumed(path, copies), 0
+    try:
+        layout, found = places.assumed(path, copies), 0
+    except errors.RedundictError:
+        return 0  # its check says what is wrong
     for slot in itertools.chain.from_iterable(map(layout.paths, range(layout.keep))):
         with suppress(OSError):
             found += os.lstat(slot).st_size
@@ -174,7 +197,7 @@ def _why_unlisted(path: str) -> errors.RedundictError | None:
 def _is_store(path: str, copies: Copies | None) -> bool:
     """Return True if a store has a slot with a trailer here, even a bad one."""
     try:
-        seen = survey.survey(Layout.assumed(path, copies))
+        seen = survey.survey(places.assumed(path, copies))
     except (errors.RedundictError, OSError):
         return True  # its check says what is wrong
     return any(slot.sound or slot.state is SlotState.DAMAGED for slot in seen)

@@ -36,6 +36,8 @@ _UNSUPPORTED: Final = frozenset(
     for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EPERM", "EACCES", "EBADF", "EISDIR")
     if hasattr(errno, name)
 )
+#: This process must not write there.
+READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _LARGE: Final = 1 << 16  #: Bytes from which two writes cost less than joining two parts.
 _NAMES: Final = 1000  #: Names for a new file that are tried.
 _PIECE: Final = 1 << 20  #: Bytes of a file that are hashed at once.
@@ -109,6 +111,8 @@ def plain_modified(path: str) -> float | None:
     """Return the time of the last change of a file that is not a slot; None if there is none."""
     try:
         found = os.stat(path)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         errors.reraise_interrupt(error)
         return None

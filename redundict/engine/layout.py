@@ -32,7 +32,7 @@ _ENDING: Final = r"\.([a-z])(0|[1-9][0-9]{0,3})"
 #: The name of a slot: the store's name, the copy's letter, the index.
 SLOT: Final = re.compile(f"(.+){_ENDING}", re.DOTALL)
 _SAFE_IN_CMD: Final = re.compile(r"[\w.:/\\=+-]+")
-_FILE: Final = re.compile(rf"(.+)(?:{_ENDING}|\.lock)", re.DOTALL)
+_FILE: Final = re.compile(rf"(.+)(?:{_ENDING}|\.lock|\.copies)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,10 @@ class Layout:
         history: Which generations are kept.
         away: The numbers of the copies whose folders hold nothing of the store. Their disks may
             not be mounted. They are neither read nor written.
+        listed: True if the folders were given as a list, or found in one.
+        found: True if they were found in the list beside `path`. Then no command has to name them.
+        doubt: The reason why the list beside `path` does not count; '' if there is none. Then only
+            the files beside `path` are known, and no writer may open the store.
 
     """
 
@@ -54,6 +58,9 @@ class Layout:
     keep: int
     history: History = RECENT
     away: frozenset[int] = frozenset()
+    listed: bool = False
+    found: bool = False
+    doubt: str = ""
 
     @classmethod
     def of(
@@ -98,23 +105,6 @@ class Layout:
         return cls(path, tuple(folders), keep, cast("History", history))
 
     @classmethod
-    def assumed(cls, path: str, copies: Copies | None = None) -> Layout:
-        """Return the layout in which to look for a store before its trailers are known.
-
-        Its `keep` is the smallest one. A survey also finds the slots beyond it.
-
-        Args:
-            path: The path of the store.
-            copies: The number of copies or their folders. None assumes the default number.
-
-        Raises:
-            TypeError: As `of` raises it.
-            ValueError: As `of` raises it.
-
-        """
-        return cls.of(path, COPIES if copies is None else copies, MIN_KEEP)
-
-    @classmethod
     def claimed(cls, path: str, copies: Copies | None, newest: Trailer) -> Layout:
         """Return the layout that the newest trailer claims.
 
@@ -149,6 +139,17 @@ class Layout:
         """The path of the lock file."""
         return f"{self.path}.lock"
 
+    @property
+    def list_path(self) -> str:
+        """The path of the list of the copies, beside the store."""
+        return f"{self.path}.copies"
+
+    def lock_paths(self) -> list[str]:
+        """Return the paths of the lock files, one in each folder that is not away."""
+        here = os.path.dirname(self.path)
+        folders = [f for copy, f in enumerate(self.folders) if copy not in self.away]
+        return [f"{os.path.join(f, self.name)}.lock" for f in dict.fromkeys([here, *folders])]
+
     def slot_path(self, copy: int, index: int) -> str:
         """Return the path of a slot, given the number of its copy (0 is A) and its index."""
         name = f"{os.path.basename(self.path)}.{LETTERS[copy]}{index}"
@@ -158,15 +159,19 @@ class Layout:
         """Return the paths of the slots with this index, one for each copy."""
         return [self.slot_path(copy, index) for copy in range(self.copies)]
 
-    def command(self, verb: str, *arguments: str) -> str:
+    def command(self, verb: str, *arguments: str, begins: bool = False) -> str:
         """Return a redundict command for this store, quoted so that a shell accepts it.
 
         Args:
             verb: The command, such as "check".
             *arguments: More words of the command.
+            begins: True for a repair that begins a copy in a folder that is away. No other command
+                names folders that it can find, because a repair would begin that copy, too.
 
         """
-        apart = any(folder != os.path.dirname(self.path) for folder in self.folders)
+        apart = (begins or not (self.away or self.found)) and any(
+            folder != os.path.dirname(self.path) for folder in self.folders
+        )
         options = [f"--copies={folder}" for folder in self.folders] if apart else []
         return command_line("redundict", verb, self.path, *arguments, *options)
 
@@ -197,10 +202,9 @@ def _refuse_bad_path(path: str) -> None:
 
 
 def owner(path: str) -> str | None:
-    """Return the path of the store to which a slot or lock file belongs, by its name alone.
+    """Return the path of the store to which a file belongs, by its name alone.
 
-    Return None if no slot and no lock has such a name.
-
+    Return None if no slot, no lock and no list of copies has such a name.
 
     >>> owner("state.json.a0"), owner("state.json.lock"), owner("state.json")
     ('state.json', 'state.json', None)

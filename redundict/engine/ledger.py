@@ -36,6 +36,7 @@ class Ledger:
             digest belongs to another writer.
         evidence: The paths of the slots that somebody may still want, although they are not as they
             should be. They are put aside before they are overwritten (laws 6 and 7).
+        read_only: The numbers of the copies whose folders cannot be locked. They are only read.
         absent: The numbers of the copies that are away, and of copies that are no longer ours.
         signatures: The facts of each file when it was last known to hold its slot, by path.
         aside: The new path of each slot that was put aside since `take_aside` was called.
@@ -54,6 +55,7 @@ class Ledger:
         self.known: set[str] = set()
         self.evidence: set[str] = set()
         self.absent = layout.away
+        self.read_only: frozenset[int] = frozenset()
         self.aside: dict[str, str] = {}
         self._is_state = is_state
         self.signatures: dict[str, tuple[int, ...]] = {}
@@ -65,7 +67,7 @@ class Ledger:
         """Replace the whole content by slots that were read while the lock was held."""
         self.slots = {slot.path: slot for slot in found}
         extra = [slot.copy for slot in self.slots.values() if slot.extra]
-        self.absent = self.layout.away.union(extra)
+        self.absent = self.layout.away.union(self.read_only, extra)
         index = 1 + max([slot.index for slot in self.slots.values()])
         self._beyond = [
             Slot(copy, index, path, SlotState.MISSING)
@@ -124,6 +126,14 @@ class Ledger:
         """Return True if every copy of the survivor is known to be durable."""
         return survivor is not None and all(
             slot.durable and slot.holds(survivor) for slot in self.at(survivor.index)
+        )
+
+    def is_settled(self, survivor: Slot | None) -> bool:
+        """Return True if the survivor is durable in every copy for which it was written."""
+        return survivor is not None and all(
+            slot.durable and slot.holds(survivor)
+            for slot in self.at(survivor.index)
+            if slot.letter not in survivor.line.without
         )
 
     def is_durable_anywhere(self) -> bool:

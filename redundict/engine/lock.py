@@ -19,12 +19,13 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import random
 import re
 import stat
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from redundict import errors
@@ -41,6 +42,7 @@ _NO_LOCKS: Final = frozenset(
     if hasattr(errno, name)
 )
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
+_JITTER: Final = (0.005, 0.05)  #: Seconds between two tries to take the locks of all folders.
 _LIMIT: Final = 4096  #: Bytes of a note that are read at most.
 _HOLDER: Final = ("pid", "host", "since")
 _SETTLED: Final = "settled"
@@ -89,6 +91,11 @@ def noted(note: Mapping[str, str]) -> Noted:
     return Noted(int(number), note.get("copies", ""))
 
 
+def read_note(path: str) -> dict[str, str]:
+    """Return the fields of the note in a lock file, without the lock; {} if it cannot be read."""
+    return parse_note(_read(path))
+
+
 def read_noted(path: str) -> Noted:
     """Return the generation that the note in a lock file names, without the lock.
 
@@ -96,7 +103,7 @@ def read_noted(path: str) -> Noted:
         path: The path of the lock file. If it cannot be read, its note names nothing.
 
     """
-    return noted(parse_note(_read(path)))
+    return noted(read_note(path))
 
 
 class WriterLock:
@@ -110,7 +117,7 @@ class WriterLock:
     """
 
     def __init__(self, path: str, store: str, mode: int | None = None) -> None:
-        self._path = path
+        self.path = path
         self._store = store
         self._mode = mode
         self._lock: Any = None  # filelock's; made once
@@ -166,8 +173,8 @@ class WriterLock:
             if isinstance(error, errors.RedundictError):
                 raise
             if error.errno in _NO_LOCKS and error.filename is None:  # flock refused, not open
-                raise errors.no_locks(error, self._path, self._store) from error
-            raise errors.lock_refused(error, self._path, self._store) from error
+                raise errors.no_locks(error, self.path, self._store) from error
+            raise errors.lock_refused(error, self.path, self._store) from error
         finally:
             if not lock.is_locked:
                 self._pid = 0
@@ -178,7 +185,7 @@ class WriterLock:
 
     def is_in_place(self) -> bool:
         """Return True if the file that is locked is still the one at its path."""
-        return self._file == _identity(self._path)
+        return self._file == _identity(self.path)
 
     def take_again(self) -> None:
         """Lock the file that is now at the path, if its folder is the one that was opened (law 5).
@@ -194,10 +201,10 @@ class WriterLock:
         if self._fd is not None:
             self._holder["token"] = token = os.urandom(8).hex()
             _write_note(self._fd, **self._holder, **_named(self.noted))
-            if parse_note(_read(self._path)).get("token") == token:
-                self._file = _identity(self._path)
+            if parse_note(_read(self.path)).get("token") == token:
+                self._file = _identity(self.path)
                 return
-        folder = os.path.dirname(self._path)
+        folder = os.path.dirname(self.path)
         try:
             found = os.stat(folder)  # it may be a link to the folder that was opened
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -241,7 +248,7 @@ class WriterLock:
         fd, self._fd = self._fd, None
         try:
             if abandoned and self._has_created:
-                _remove(self._path, fd)  # while it is held, so that nobody else can hold it
+                _remove(self.path, fd)  # while it is held, so that nobody else can hold it
             elif fd is not None and (settled or found or self.noted.generation):
                 facts = {_SETTLED: settled} if settled else {}
                 _write_note(fd, **facts, **_named(found or self.noted))
@@ -251,7 +258,7 @@ class WriterLock:
             except OSError as error:
                 errors.reraise_interrupt(error)
                 if self._lock.is_locked:
-                    raise errors.lock_kept(error, self._path, self._store) from error
+                    raise errors.lock_kept(error, self.path, self._store) from error
             self._pid = 0
 
     def _file_lock(self) -> Any:
@@ -263,7 +270,7 @@ class WriterLock:
         # It refers to this object weakly. In a cycle, only the collector would release it.
         self._made_in = os.getpid()
         self._lock = _file_lock_class()(
-            self._path,
+            self.path,
             thread_local=False,
             preserve_lock_file=True,
             fallback_to_soft=False,
@@ -276,7 +283,7 @@ class WriterLock:
 
     def _wait_for(self, lock: Any, timeout: float) -> None:
         # filelock would create a missing folder, but its disk may just not be mounted.
-        folder = os.stat(os.path.dirname(self._path))
+        folder = os.stat(os.path.dirname(self.path))
         self._folder = folder.st_dev, folder.st_ino
         wait = None
         while not self._try(lock):
@@ -284,7 +291,7 @@ class WriterLock:
             wait = wait or clock.Wait()
             left = timeout - wait.elapsed
             if left <= 0 or self._would_wait_for_itself():
-                note = _read_note(self._path)
+                note = _read_note(self.path)
                 is_here = (note.get("pid"), note.get("host")) == (f"{os.getpid()}", _host())
                 raise errors.locked(self._store, note, is_here=is_here)
             wait.pause(min(_POLL, left))
@@ -296,7 +303,7 @@ class WriterLock:
 
     def _would_wait_for_itself(self) -> bool:
         """Return True if this thread holds the lock file through another object."""
-        file = _identity(self._path)
+        file = _identity(self.path)
         holder = _holders.get(file) if file else None
         return holder is not None and holder.is_held_by_this_thread()
 
@@ -307,7 +314,7 @@ class WriterLock:
         a file protects nothing, so the file that has the name now is tried.
         """
         for _ in range(_REPLACED):
-            before = _identity(self._path)
+            before = _identity(self.path)
             self._has_created = before is None
             self._refuse_other_kinds()
             try:
@@ -316,33 +323,33 @@ class WriterLock:
                 errors.reraise_interrupt(error)
                 if error.errno is not None:  # of the file system, and not filelock's own
                     raise
-                if before is not None and before == _identity(self._path):
+                if before is not None and before == _identity(self.path):
                     return False
                 continue
             except OSError as error:
                 errors.reraise_interrupt(error)
                 # ENOLCK may pass, so another process may hold the file. Then it has a note.
-                if before is None and error.errno in _NO_LOCKS and _is_empty(self._path):
-                    _remove(self._path, None)
+                if before is None and error.errno in _NO_LOCKS and _is_empty(self.path):
+                    _remove(self.path, None)
                 raise
             if self._refusal:
                 lock.release()
-                raise errors.foreign_lock(self._path, self._refusal, self._store)
-            if self._file == _identity(self._path) and not self._is_linked():
+                raise errors.foreign_lock(self.path, self._refusal, self._store)
+            if self._file == _identity(self.path) and not self._is_linked():
                 return True
             lock.release()
-        raise OSError(errno.ESTALE, "it is replaced again and again", self._path)
+        raise OSError(errno.ESTALE, "it is replaced again and again", self.path)
 
     def _refuse_other_kinds(self) -> None:
         """Raise if something other than a regular file has the name of the lock."""
         try:
-            mode = os.lstat(self._path).st_mode
+            mode = os.lstat(self.path).st_mode
         except FileNotFoundError:
             return
         kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder"}
         if not stat.S_ISREG(mode):
             what = kinds.get(stat.S_IFMT(mode), "not a regular file")
-            raise errors.foreign_lock(self._path, what, self._store)
+            raise errors.foreign_lock(self.path, what, self._store)
 
     def _is_linked(self) -> bool:
         """Return True if the lock file has several names; then put a new file in its place.
@@ -351,14 +358,14 @@ class WriterLock:
         """
         if self._fd is None or os.fstat(self._fd).st_nlink < 2:
             return False
-        copy = f"{self._path}.{os.urandom(8).hex()}"
+        copy = f"{self.path}.{os.urandom(8).hex()}"
         fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             os.lseek(self._fd, 0, os.SEEK_SET)
             os.write(fd, os.read(self._fd, _LIMIT))
         finally:
             os.close(fd)
-        os.replace(copy, self._path)
+        os.replace(copy, self.path)
         return True
 
     def take_note(self, fd: int) -> None:
@@ -383,6 +390,54 @@ class WriterLock:
 
 #: The last object of this process that locked a file, by the identity of the file.
 _holders: weakref.WeakValueDictionary[tuple[int, int], WriterLock] = weakref.WeakValueDictionary()
+
+
+def acquire_all(locks: Sequence[WriterLock], timeout: float) -> list[WriterLock]:
+    """Take the locks of all folders of a store, or none of them.
+
+    If one is refused, all are released, and after a pause of random length all are tried again. So
+    two writers that begin in different folders do not wait for each other for ever. A folder that
+    this process may not write to is left out, unless it is the only one.
+
+    Args:
+        locks: The locks, the one beside the path of the store first.
+        timeout: Seconds to wait for another holder; 0 does not wait.
+
+    Returns:
+        The locks that are held.
+
+    Raises:
+        LockedError: If another writer still holds one after `timeout` seconds.
+        StorageError: If a lock file cannot be created or locked.
+
+    """
+    wait = clock.Wait()
+    while True:
+        held: list[WriterLock] = []
+        try:
+            for lock in locks:
+                try:
+                    lock.acquire(0.0 if held else max(timeout - wait.elapsed, 0.0))
+                    held.append(lock)
+                except errors.StorageError as error:
+                    is_last = lock is locks[-1] and not held
+                    if error.errno not in files.READ_ONLY or is_last:
+                        raise
+        except errors.LockedError:
+            _abandon(held)
+            if wait.elapsed >= timeout:
+                raise
+            wait.pause(random.uniform(*_JITTER))  # noqa: S311 - not a secret
+        except BaseException:
+            _abandon(held)
+            raise
+        else:
+            return held
+
+
+def _abandon(held: Sequence[WriterLock]) -> None:
+    for lock in reversed(held):
+        lock.release(abandoned=True)
 
 
 def _take_note(holder: weakref.ref[WriterLock], fd: int) -> None:

@@ -23,7 +23,7 @@ from .slots import Flaw, Generation, Slot, SlotState, StoreState
 from .trailer import Trailer
 
 #: Faults of a slot whose content may come back, for example with its disk.
-_AWAY: Final = {Fault.MISSING, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
+_AWAY: Final = {Fault.MISSING, Fault.AWAY, Fault.UNREADABLE, Fault.DENIED, Fault.NOT_A_FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def _load(
     follow: bool = False,
 ) -> Loaded:
     # Before the slots: a commit in between must not look like a lost generation.
-    noted = noted or read_noted(layout.lock_path)
+    noted = noted or read_noted_in_all(layout)
     seen = {slot.path: slot for slot in survey.survey(layout, follow=follow)}
     for path in seen.keys() & distrusted:
         seen[path] = slots.unfinished(seen[path])
@@ -201,12 +201,20 @@ def _refuse_lost(loaded: Loaded, generation: int | None, *, anew: bool = False) 
         if generation is not None and any(slot.sound for slot in loaded.slots):
             raise no_generation(layout, f"no slot holds generation {generation}", generation)
         raise survey.lost(layout, loaded.slots)
+    if layout.away:
+        folders = ", ".join(layout.folders[copy] for copy in sorted(layout.away))
+        raise errors.copies_away(layout.path, folders, f"{layout.name}.copies")
     for folder in layout.folders:
         if not files.exists(folder):
             raise errors.no_folder(layout.path, folder)
     if loaded.noted.generation and not anew:
         raise errors.gone(layout.path, *loaded.noted)
     return loaded
+
+
+def read_noted_in_all(layout: Layout) -> Noted:
+    """Return the newest generation that a lock note in any folder of a store names."""
+    return max(map(read_noted, layout.lock_paths()))
 
 
 def newest_claim(layout: Layout) -> Trailer | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -23,13 +24,13 @@ from typing import NamedTuple
 from redundict import errors
 from redundict.errors import Fault
 
-from . import files, lineage, newest, slots, trailer
+from . import files, lineage, newest, places, slots, trailer
 from .files import Failures
 from .history import THINNED, give_up
 from .layout import LETTERS, Layout
 from .ledger import Ledger
 from .lineage import Line
-from .lock import WriterLock
+from .lock import WriterLock, acquire_all
 from .newest import Loaded
 from .slots import Generation, Slot, SlotState
 from .trailer import Trailer
@@ -86,7 +87,8 @@ class Store:
         is_state: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
         self.layout = layout
-        self.lock = WriterLock(layout.lock_path, layout.path, mode)
+        self._locks = [WriterLock(p, layout.path, mode) for p in layout.lock_paths()]
+        self.lock = self._locks[0]  # the one beside the path
         self.generation = 0
         self.digest = ""
         self._ledger = Ledger(layout, mode, is_state)
@@ -109,21 +111,45 @@ class Store:
 
         Raises:
             LockedError: If another writer still holds it after `timeout` seconds.
-            StorageError: If the lock file cannot be created or locked, or the folder of the store
-                is another one than the one that was opened.
+            StorageError: If the lock file cannot be created or locked, if the folder of the store
+                is another one than the one that was opened, or if it is not known where the copies
+                are.
             TransactionError: In a fork of the process that opened the store.
 
         """
         self.refuse_in_child()
+        if self.layout.doubt:
+            raise errors.copies_unknown(self.layout.path, self.layout.doubt)
         if self.lock.held:
-            if not self.lock.is_in_place():  # law 5
-                self.lock.take_again()
-                self._ledger.distrust_all()
-                self._continues = False
+            for lock in self._locks:
+                if not lock.is_in_place():  # law 5
+                    lock.take_again()
+                    self._ledger.distrust_all()
+                    self._continues = False
         else:
-            self.lock.acquire(timeout)
+            self._lock_all(timeout)
             if self._ledger.slots and self.lock.settled != self._ledger.note():
                 self._ledger.distrust_all()
+
+    def _lock_all(self, timeout: float) -> None:
+        """Lock each folder. Note the copies that may only be read."""
+        if len(self._locks) == 1:
+            self.lock.acquire(timeout)
+            return
+        for copy, folder in enumerate(self.layout.folders):
+            if copy not in self.layout.away and not files.exists(folder):
+                raise errors.no_folder(self.layout.path, folder)
+        held = acquire_all(self._locks, timeout)
+        folders = {os.path.dirname(lock.path) for lock in held}
+        self._ledger.read_only = frozenset(
+            copy
+            for copy, folder in enumerate(self.layout.folders)
+            if copy not in self.layout.away and folder not in folders
+        )
+        self.lock = held[0]
+        settled = {lock.settled for lock in held}
+        self.lock.settled = settled.pop() if len(settled) == 1 else ""
+        self.lock.noted = max(lock.noted for lock in held)
 
     def read(self, generation: int | None = None, *, anew: bool = False) -> Loaded:
         """Load the newest generation, or `generation`; change nothing.
@@ -179,6 +205,8 @@ class Store:
             self._number = max(self._number, found.generation, found.noted.generation)
             if not slots.are_in_order(found.slots):
                 healed = self._heal(found)
+            if self.layout.listed:
+                places.write(self.layout)
         self._stand_on(found)  # law 14: nothing raises from here on
         return found, healed
 
@@ -189,6 +217,9 @@ class Store:
             flaw.fault is not Fault.AWAY for flaw in found.flaws()
         )
         there = slots.heads(found.slots)
+        if places.is_elsewhere(self.layout, found.survivor, found.slots):
+            repair = self.layout.command("repair")
+            raise errors.copies_unlisted(self.layout.path, repair)
         missing = set(range(self.layout.copies)) - self.layout.away - there.keys()
         self._fresh = "".join(LETTERS[copy] for copy in sorted(missing)) if there else ""
         self._number = max(self._number, found.generation + found.unseen())
@@ -274,7 +305,8 @@ class Store:
         self._is_own = True
         self.generation, self.digest = sealed.generation, sealed.digest
         if failures:
-            self.lock.write_noted(self._ledger.noted())
+            for lock in self._locks:
+                lock.write_noted(self._ledger.noted())
         aside = self._ledger.take_aside() if self._ledger.aside else {}
         return Outcome(self.generation, failures, aside)
 
@@ -430,15 +462,18 @@ class Store:
                 found = self._ledger.noted()
                 # An extra slot was not flushed, and the next holder's layout may include it.
                 holders = self._ledger.holders(survivor)
-                if self._ledger.is_complete(survivor) and all(slot.durable for slot in holders):
+                if self._ledger.is_settled(survivor) and all(slot.durable for slot in holders):
                     settled = self._ledger.note()
         finally:
-            self.lock.release(settled, found)
+            for lock in reversed(self._locks):
+                lock.release(settled, found)
 
     def abandon(self) -> None:
         """Release the lock after a failed opening, and remove the lock file if it is new."""
-        self.lock.release(abandoned=True)
+        for lock in reversed(self._locks):
+            lock.release(abandoned=True)
 
     def begin_as_child(self) -> None:
         """Leave the lock to the parent process, in a child of fork."""
-        self.lock.leave_to_parent()
+        for lock in self._locks:
+            lock.leave_to_parent()

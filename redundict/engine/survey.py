@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from redundict import errors
 from redundict.errors import Fault
 
-from . import clock, files, slots, trailer
+from . import clock, files, places, slots, trailer
 from .disk import Stat
 from .layout import Copies, Layout
 from .slots import Slot, SlotState
@@ -190,7 +190,10 @@ def survey(layout: Layout, *, follow: bool = False) -> list[Slot]:
     if beyond := {index for _, _, index in others}.difference(kept):
         own = _own(layout, sorted(beyond.union(kept)))
     seen = [
-        look(Slot(*place, path, SlotState.MISSING), follow=follow) for path, place in own.items()
+        look(Slot(*place, path, SlotState.MISSING), follow=follow)
+        if place[0] not in layout.away
+        else _away(layout, *place)
+        for path, place in own.items()
     ]
     extra = [
         look(Slot(copy, index, path, SlotState.MISSING, extra=True), follow=follow)
@@ -243,7 +246,7 @@ def _verify_all(claims: list[Slot]) -> dict[str, Slot]:
 
 
 def discover(
-    path: str, copies: Copies | None = None, *, follow: bool = False
+    path: str, copies: Copies | None = None, *, begins: bool = False, follow: bool = False
 ) -> tuple[Layout, list[Slot]]:
     """Find the layout of the store at `path` from its files, and verify its slots.
 
@@ -254,10 +257,11 @@ def discover(
         path: The path of the store.
         copies: The number of copies or their folders, if they are known. They replace the number
             that the trailer names.
+        begins: True to begin a copy in a folder of `copies` that holds nothing of the store.
         follow: As in `survey`.
 
     Returns:
-        The layout, and every slot. If no slot verifies, the layout is that of `Layout.assumed`.
+        The layout, and every slot. If no slot verifies, the layout is that of `places.assumed`.
 
     Raises:
         RedundictError: What `survey` raises.
@@ -265,12 +269,12 @@ def discover(
         ValueError: If `copies` is out of bounds or names a folder twice.
 
     """
-    layout = Layout.assumed(path, copies)
+    layout = places.assumed(path, copies, begins=begins)
     found = survey_verified(layout, follow=follow)
     newest = next(iter(slots.by_claim(found)), None)
     if newest is None or newest.trailer is None:
         return layout, found
-    claimed = Layout.claimed(path, copies, newest.trailer)
+    claimed = places.claimed(layout, copies, newest.trailer)
     if claimed == layout:
         return layout, found
     return claimed, survey_verified(claimed, known=found, follow=follow)
@@ -374,7 +378,8 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
     """Return path, copy and index of each other file in the folders that is named like a slot."""
     found, listed, refused = [], 0, None
     prefix = f"{layout.name}."  # test it first: a folder may hold thousands of other stores
-    for folder in sorted(set(layout.folders)):
+    there = [f for copy, f in enumerate(layout.folders) if copy not in layout.away]
+    for folder in sorted(set(there)):
         try:
             names = files.names(folder)
         except OSError as error:
@@ -389,6 +394,13 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
     if refused and not listed:  # a newer generation may be overlooked (law 8)
         raise errors.unlisted(refused, layout.path, "slot") from refused
     return sorted(found)
+
+
+def _away(layout: Layout, copy: int, index: int) -> Slot:
+    """Return a slot of a copy that is away. Nothing is looked at."""
+    reason = f"away: {layout.folders[copy]} holds nothing of the store; is its disk mounted?"
+    path = layout.slot_path(copy, index)
+    return Slot(copy, index, path, SlotState.MISSING, None, Fault.AWAY, reason)
 
 
 def _sound(slot: Slot, stat: Stat, state: SlotState, claim: trailer.Trailer) -> Slot:

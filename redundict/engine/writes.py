@@ -9,6 +9,8 @@ Invariant: before the survivor is durable, a slot that loads is overwritten only
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -215,8 +217,12 @@ def _is_older(bad: Slot, source: Slot) -> bool:
 def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | None:
     """Return an error for a slot that must not be written; None for any other slot.
 
-    It is not ours, or it is the only slot of its copy that holds the survivor.
+    Its copy is away, it is not ours, or it is the only slot of its copy that holds the survivor.
     """
+    if slot.copy in ledger.read_only:
+        return OSError(errno.EROFS, "its folder cannot be locked for writing", slot.path)
+    if slot.copy in ledger.layout.away:
+        return OSError(f"away: {os.path.dirname(slot.path)} held nothing at opening")
     if slot.state is SlotState.FOREIGN:
         return OSError(f"{slot.reason}; {ledger.layout.command('repair')} puts it aside")
     if survivor and slot.holds(survivor):  # files were swapped by hand
