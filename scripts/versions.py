@@ -133,6 +133,8 @@ def do(work: str, path: str, options: dict[str, Any]) -> str:
         return str(state["number"] if _is_exact(state, content) else "corrupt")
     if work == "rollback":
         return str(redundict.rollback(path))
+    if work == "repair":
+        return str(redundict.repair(path).report.state)
     if work == "check":
         return str(redundict.check(path).state)
     with redundict.open(path, "c" if work == "write" else "w", **options) as state:
@@ -166,6 +168,8 @@ def steps(
         yield f"not written: {answer}"
         return
     number = event(path)
+    if event is copy_gone:  # no list of 0.1 says that the copy does not lie in another folder
+        second.ask("repair", path, given)
     # What is gone of an older generation, or of a newer one, stays gone until it is overwritten.
     mended = "healthy" if event in (undamaged, copy_damaged) else None
     # With a thinned history, 0.1 goes on without an older generation in a copy that was removed.
