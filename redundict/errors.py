@@ -427,9 +427,10 @@ def no_memory(path: str | None = None) -> StorageError:
     return StorageError(what, reason="memory", errno=ENOMEM, path=path, action=action)
 
 
-def unlisted(error: OSError, path: str, hidden: str) -> RedundictError:
+def unlisted(error: OSError, path: str, hidden: str, folder: str = "") -> RedundictError:
     """Return the error for a folder that cannot be listed. A file of kind `hidden` may be in it."""
-    doing = f"the folder cannot be listed, so that a {hidden} may be overlooked"
+    named = f" {folder}" if folder else ""
+    doing = f"the folder{named} cannot be listed, so that a {hidden} may be overlooked"
     return refused(error, doing, path=path, action="make the folder readable, then try again")
 
 

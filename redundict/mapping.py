@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Self, TypeVar
@@ -557,6 +558,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         """Raise if the path is that of a slot or of a lock, so that no second store is made."""
         if found.survivor is None and (error := file_of_a_store(self.path)):
             raise error
+        if found.survivor is None and os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise errors.plain_file_refused(OSError("not a regular file"), self.path)
 
     def _refuse_unready(self) -> None:
         """Raise if this store cannot be written, or not at this moment."""

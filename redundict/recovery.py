@@ -232,6 +232,7 @@ def prepared_repair(
         if any(slot.fault in _UNREAD for slot in found):  # look twice before it is put aside
             layout, found = survey.discover(store.layout.path, copies, begins=True)
         survey.refuse_if_denied(layout, found)
+        survey.refuse_links(layout, found)
         if not any(slot.sound for slot in found):
             raise survey.lost(layout, found)
         highest = max(slot.generation for slot in found)
@@ -348,6 +349,7 @@ def put_lost_aside(layout: Layout) -> integrity.Recovery | None:
     """
     found = survey.survey_verified(layout)
     survey.refuse_if_denied(layout, found)
+    survey.refuse_links(layout, found)
     bad = [slot for slot in found if slot.state is not SlotState.MISSING]
     if not bad or any(slot.sound for slot in bad):
         return None
@@ -364,7 +366,7 @@ def _locked(
 
     If there is no store, no lock file is created.
     """
-    layout, found = survey.discover(os.fspath(path), copies, begins=begins)
+    layout, found = survey.discover(os.fsdecode(path), copies, begins=begins)
     if all(slot.state is SlotState.MISSING for slot in found):
         raise integrity.not_found(layout.path)
     store = Store(layout, is_state=evidence.is_state)

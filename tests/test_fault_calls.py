@@ -440,26 +440,54 @@ def test_a_folder_that_cannot_be_listed_is_an_error_and_no_older_state(
     assert redundict.load(path) == {"n": 6}
 
 
-def test_a_folder_that_cannot_be_listed_beside_one_that_can_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error", [errno.EIO, errno.EACCES, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM]
+)
+@pytest.mark.parametrize("broken", ["one", "two"])
+def test_a_folder_that_cannot_be_listed_for_a_moment_hides_no_newer_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str, error: int
 ) -> None:
-    """A copy on another disk has the newest generation, so a broken disk stops nobody."""
+    """Every folder counts: the newest generation may be in the one that fails once."""
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
     path = str(folders[0] / "state.json")
+    failing: list[str] = []
 
-    class Unlisted(inside.Disk):
+    class UnlistedOnce(inside.Disk):
         def names(self, directory: str) -> list[str]:
-            if directory.endswith("two"):
-                raise OSError(errno.EIO, "broken", directory)
+            if directory in failing:
+                failing.remove(directory)
+                raise OSError(error, os.strerror(error), directory)
             return super().names(directory)
 
     with redundict.open(path, keep=4, copies=folders) as state:
         for state["n"] in range(1, 7):
             state.sync()
-    inside.use_disk(monkeypatch, Unlisted())
-    assert redundict.load(path, copies=folders) == {"n": 6}
+    inside.use_disk(monkeypatch, UnlistedOnce())
+    for read in (redundict.load, redundict.check, redundict.open, redundict.repair):
+        failing.append(str(tmp_path / broken))
+        with pytest.raises(redundict.StorageError, match="cannot be listed") as caught:
+            read(path, copies=folders)
+        assert str(tmp_path / broken) in str(caught.value)
+        assert not failing
+    with redundict.open(path, copies=folders) as state:
+        assert (state, state.recovery) == ({"n": 6}, None)
+    shutil.rmtree(folders[1])  # each folder alone is half a store
+    shutil.rmtree(folders[0])
+
+
+def test_a_folder_that_does_not_exist_is_not_listed_and_is_no_error(tmp_path: Path) -> None:
+    """A copy on a disk that is not mounted stops no reader of the other copy."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    path = str(folders[0] / "state.json")
+    with redundict.open(path, copies=folders) as state:
+        state["n"] = 1
+    os.rename(folders[1], tmp_path / "unmounted")
+    assert redundict.load(path, copies=folders) == {"n": 1}
+    os.rename(tmp_path / "unmounted", folders[1])
     shutil.rmtree(folders[1])  # each folder alone is half a store
     shutil.rmtree(folders[0])
 

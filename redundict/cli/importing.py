@@ -104,9 +104,11 @@ def _kind(content: bytes) -> str | None:
 
 
 def _is_store(file: str) -> bool:
-    """Return True if a store has this name. Its slots are newer than a plain file of that name."""
+    """Return True if a store has this name, and no plain file that is newer than its slots."""
     seen = survey.survey(places.assumed(file))
-    return any(slot.state is not SlotState.MISSING for slot in seen)
+    changed = [slot.modified for slot in seen if slot.state is not SlotState.MISSING]
+    is_plain = os.path.isfile(file) and os.path.getmtime(file) > max(changed, default=0)
+    return bool(changed) and not is_plain
 
 
 def _store(file: str, *, allow_pickle: bool) -> dict[Any, Any]:

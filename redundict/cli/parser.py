@@ -143,10 +143,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     args = top.parse_args(argv)
     try:
         for path in getattr(args, "paths", [args.path] if "path" in args else []):
+            if "path" not in args and os.path.isdir(path):
+                continue  # a folder to be searched
             with contextlib.suppress(errors.RedundictError):  # the command reports it
                 places.assumed(path, args.copies)
     except ValueError as error:
-        top.error(str(error))
+        top.error(getattr(error, "what", str(error)))
     return args
 
 

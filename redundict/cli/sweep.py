@@ -80,7 +80,7 @@ def _named(paths: Iterable[str], copies: Copies | None) -> Iterator[str]:
             continue
         inside = _below(path)
         first = next(inside, None)
-        yield from itertools.chain([path if first is None else first], inside)
+        yield from itertools.chain([os.path.abspath(path) if first is None else first], inside)
 
 
 def check_all(
@@ -196,6 +196,8 @@ def _why_unlisted(path: str) -> errors.RedundictError | None:
 
 def _is_store(path: str, copies: Copies | None) -> bool:
     """Return True if a store has a slot with a trailer here, even a bad one."""
+    if os.path.basename(path) in ("", os.curdir, os.pardir):
+        return False  # a folder
     try:
         seen = survey.survey(places.assumed(path, copies))
     except (errors.RedundictError, OSError):

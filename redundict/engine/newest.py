@@ -219,13 +219,13 @@ def read_noted_in_all(layout: Layout) -> Noted:
 
 def newest_claim(layout: Layout) -> Trailer | None:
     """Return the newest trailer, unverified; None if there is none. Read no payload."""
-    claims = slots.by_claim(survey.survey(layout))
+    claims = slots.by_claim(survey.survey(layout, follow=True))
     return claims[0].trailer if claims else None
 
 
 def generations(layout: Layout) -> list[Generation]:
     """Read and verify every slot; return the generations that load, newest first."""
-    return slots.generations(survey.survey_verified(layout))
+    return slots.generations(survey.survey_verified(layout, follow=True))
 
 
 def previous(layout: Layout, generation: int) -> int:

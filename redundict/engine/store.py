@@ -24,7 +24,7 @@ from typing import NamedTuple
 from redundict import errors
 from redundict.errors import Fault
 
-from . import files, lineage, newest, places, slots, trailer
+from . import files, lineage, newest, places, slots, survey, trailer
 from .files import Failures
 from .history import THINNED, give_up
 from .layout import LETTERS, Layout
@@ -212,6 +212,7 @@ class Store:
 
     def _heal(self, found: Loaded) -> Healed:
         """Refuse if the copies have parted; otherwise heal what is not as it should be."""
+        survey.refuse_links(self.layout, found.slots)  # law 13
         self._ledger.refuse_if_parted()  # law 6
         self._continues = self._continues and not any(
             flaw.fault is not Fault.AWAY for flaw in found.flaws()

@@ -303,6 +303,27 @@ def refuse_if_denied(layout: Layout, seen: Collection[Slot]) -> None:
         raise errors.denied(layout.path, denied[0].path, denied[0].reason)
 
 
+def refuse_links(layout: Layout, seen: Iterable[Slot]) -> None:
+    """Refuse to write if symbolic links lead to a newer generation than the slots hold (law 13).
+
+    Args:
+        layout: The layout of the store.
+        seen: Every slot, as it was seen without following links.
+
+    Raises:
+        StorageError: If a link leads to a newer generation that verifies.
+
+    """
+    found = list(seen)
+    newest = max((slot.generation for slot in found), default=0)
+    for slot in found:
+        if slot.fault is Fault.NOT_A_FILE and os.path.islink(slot.path):
+            target = os.path.realpath(slot.path)
+            if verify(replace(slot, target=target))[0].generation > newest:
+                real = os.path.join(os.path.dirname(target), layout.name)
+                raise errors.symbolic_links(layout.path, [slot.name], real)
+
+
 def lost(layout: Layout, seen: Collection[Slot]) -> errors.RedundictError:
     """Return the error for a store in which no slot verifies. It names each slot's fault."""
     there = [slot for slot in seen if slot.state is not SlotState.MISSING]
@@ -376,7 +397,7 @@ def _own(layout: Layout, indexes: Iterable[int]) -> dict[str, tuple[int, int]]:
 
 def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]]:
     """Return path, copy and index of each other file in the folders that is named like a slot."""
-    found, listed, refused = [], 0, None
+    found = []
     prefix = f"{layout.name}."  # test it first: a folder may hold thousands of other stores
     there = [f for copy, f in enumerate(layout.folders) if copy not in layout.away]
     for folder in sorted(set(there)):
@@ -384,15 +405,13 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
             names = files.names(folder)
         except OSError as error:
             errors.reraise_interrupt(error)
-            if error.errno not in files.ABSENT:
-                refused = error
-            continue
-        listed += 1
+            if error.errno in files.ABSENT:
+                continue
+            # A newer generation may be overlooked (law 8).
+            raise errors.unlisted(error, layout.path, "slot", folder) from error
         within = os.path.join(folder, "")
         others = [n for n in names if n.startswith(prefix) and within + n not in known]
         found += [(within + n, *place) for n in others if (place := layout.parse(n))]
-    if refused and not listed:  # a newer generation may be overlooked (law 8)
-        raise errors.unlisted(refused, layout.path, "slot") from refused
     return sorted(found)
 
 
