@@ -279,12 +279,14 @@ class Overwriting:
         bits, self._name = 0o666 if wanted is None else wanted, self.path
         if not self.afresh:
             file, created = _open_or_create(self.path, bits)
-            self._file, before = file, disk.stat(file)
+            self._file = file
+            before = disk.stat(file)
             self.afresh = before.links > 1
         if self.afresh:
             self.close()
             file, self._name = _create_beside(self.path, bits)
-            self._file, before, created = file, disk.stat(file), True
+            self._file, created = file, True
+            before = disk.stat(file)
         if created and self.owner_if_new and self.owner_if_new != before.owner:
             self._set_owner(file, *self.owner_if_new)
         if (created or wanted == self.mode) and wanted not in (None, before.mode):
@@ -304,7 +306,8 @@ class Overwriting:
         try:
             try:
                 disk.chown(file, user, group)
-            except PermissionError:
+            except PermissionError as error:
+                errors.reraise_interrupt(error)
                 disk.chown(file, -1, group)
         except OSError as error:
             errors.reraise_interrupt(error)
