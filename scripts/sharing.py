@@ -268,17 +268,15 @@ def forcing(folder: str, rounds: int, rng: random.Random) -> Row:
             try:
                 writer.sync()
                 newest = dict(writer)
-            except redundict.ConflictError:
+            except redundict.LockedError:  # the other one holds the file that is there now
                 conflicts += 1
                 lost += slots(path) != before
-                writer.reload()
-                lost += dict(writer) != newest
             lost += redundict.load(path) != newest
-        for writer in (one, two):
+        for writer in (two, one):
             writer.reload()
             writer.close()
         lost += redundict.load(path) != newest
-    found = f"{conflicts} conflicts in {rounds} stores, {lost} overwritten"
+    found = f"{conflicts} refusals in {rounds} stores, {lost} overwritten"
     kept = conflicts > 0 and lost == 0
     return Row("the lock deleted, two writers", found, "nothing overwritten", kept)
 

@@ -172,7 +172,11 @@ class Trial:
             # What could not be read may be back, and must not be overwritten unseen.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", redundict.RedundancyWarning)
-                self.state.reload()
+                try:
+                    self.state.reload()
+                except redundict.DivergedError as error:  # what is back went on separately
+                    self.close()
+                    redundict.repair(self.path, prefer=next(iter(error.copies)))
         self.save()
 
     def close(self) -> None:

@@ -340,7 +340,7 @@ class Overwriting:
         file, self._file = self._file, None
         self.signature = disk.signature(file)
         disk.close(file)  # NFS reports a failed write here
-        if self.keep_old:
+        if self.keep_old and disk.exists(self.path):  # a failed try may have put it aside
             self.aside = put_aside(self.path)
         if self.afresh:
             disk.rename(self._name, self.path)

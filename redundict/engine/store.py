@@ -96,6 +96,7 @@ class Store:
         self._number = 0  # the highest that verified or that this process tried to write
         self._at_opening = 0  # the generation that the first load found
         self._is_own = False  # this object wrote the survivor
+        self._branch = lineage.new_branch()  # the next new branch; a failed commit may have used it
         self._continues = False  # the next commit continues the survivor's branch (law 6)
         self._fresh = ""  # the letters of the copies that had no generation at opening
 
@@ -304,6 +305,8 @@ class Store:
         self._committed = facts
         self._continues = not failures or self._reached_all(victims, failures, line)
         self._is_own = True
+        if line.branch == self._branch:
+            self._branch = lineage.new_branch()
         self.generation, self.digest = sealed.generation, sealed.digest
         if failures:
             for lock in self._locks:
@@ -315,7 +318,7 @@ class Store:
         """Return the lineage of the next generation."""
         without = self._ledger.letters_without(unhealed)
         if survivor is None or survivor.trailer is None:
-            return Line(lineage.new_branch(), without)
+            return Line(self._branch, without)
         before = survivor.trailer.line
         written_for = before.without, survivor.trailer.copies
         as_before = self._continues and written_for == (without, len(self.layout.folders))
@@ -329,7 +332,7 @@ class Store:
         return lineage.following(
             before,
             survivor.generation,
-            branch=lineage.new_branch(),
+            branch=self._branch,
             goes_on=goes_on,
             without=without,
             fresh="" if self._is_own else self._fresh,

@@ -55,7 +55,9 @@ def look(slot: Slot, *, follow: bool = False) -> Slot:
     except OSError as error:
         errors.reraise_interrupt(error)
         if follow and error.errno == errno.ELOOP and not slot.target:
-            return look(replace(slot, target=os.path.realpath(slot.path)))
+            followed = look(replace(slot, target=os.path.realpath(slot.path)))
+            if followed.sound:  # what is bad or gone behind a link is no missing slot
+                return followed
         return _unreadable(replace(slot, trailer=None), error)
     try:
         claim = trailer.parse(tail.data, tail.stat.size)
@@ -327,7 +329,7 @@ def refuse_links(layout: Layout, seen: Iterable[Slot]) -> None:
 def lost(layout: Layout, seen: Collection[Slot]) -> errors.RedundictError:
     """Return the error for a store in which no slot verifies. It names each slot's fault."""
     there = [slot for slot in seen if slot.state is not SlotState.MISSING]
-    links = [slot for slot in there if os.path.islink(slot.path)]
+    links = [slot for slot in there if os.path.islink(slot.path) and os.path.isfile(slot.path)]
     if links == there:
         real = os.path.join(os.path.dirname(os.path.realpath(links[0].path)), layout.name)
         return errors.symbolic_links(layout.path, [slot.name for slot in links], real)
