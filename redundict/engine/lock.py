@@ -113,6 +113,7 @@ class WriterLock:
         settled: The note that the last holder left on release: the digest of the newest durable
             generation, and the time of its files. '' if unknown. `acquire` reads it.
         noted: The newest durable generation that the note of the last holder names.
+        has_created: True if the lock file did not exist before.
 
     """
 
@@ -128,7 +129,7 @@ class WriterLock:
         self._file: tuple[int, int] | None = None  # the identity of the file that was locked
         self._folder: tuple[int, int] | None = None  # the identity of its folder
         self._is_the_parents = False
-        self._has_created = False
+        self.has_created = False
         self._refusal = ""  # what is wrong with the file that was locked; '' for a lock of ours
         self._holder: dict[str, object] = {}  # the note that names this process
         self.settled = ""
@@ -184,8 +185,8 @@ class WriterLock:
             _holders[self._file] = self
 
     def is_in_place(self) -> bool:
-        """Return True if the file that is locked is still the one at its path."""
-        return self._file == _identity(self.path)
+        """Return True if the lock is held, and its file is still the one at its path."""
+        return self._fd is not None and self._file == _identity(self.path)
 
     def take_again(self) -> None:
         """Lock the file that is now at the path, if its folder is the one that was opened (law 5).
@@ -222,8 +223,20 @@ class WriterLock:
 
         """
         if found and self._fd is not None and not self.inherited:
-            self.noted = found
-            _write_note(self._fd, **self._holder, **_named(found))
+            self.noted = max(found, self.noted)
+            _write_note(self._fd, **self._holder, **_named(self.noted))
+
+    def give_to(self, owner: tuple[int, int] | None, mode: int | None) -> None:
+        """Give a lock file that this object created the owner and the mode of the slots.
+
+        Args:
+            owner: The user and the group of the slots, if they are known.
+            mode: The permission bits of the slots.
+
+        """
+        if self.has_created and self._fd is not None and owner:
+            _give(self._fd, owner, mode)
+            self._file = _identity(self._fd)
 
     def release(
         self, settled: str = "", found: Noted | None = None, *, abandoned: bool = False
@@ -247,11 +260,12 @@ class WriterLock:
         # Forget the descriptor first: after an interrupt, it may be closed and name another file.
         fd, self._fd = self._fd, None
         try:
-            if abandoned and self._has_created:
+            if abandoned and self.has_created:
                 _remove(self.path, fd)  # while it is held, so that nobody else can hold it
             elif fd is not None and (settled or found or self.noted.generation):
                 facts = {_SETTLED: settled} if settled else {}
-                _write_note(fd, **facts, **_named(found or self.noted))
+                # A newer generation that no slot holds may come back with its disk.
+                _write_note(fd, **facts, **_named(max(found or self.noted, self.noted)))
         finally:
             try:
                 self._lock.release()
@@ -290,7 +304,7 @@ class WriterLock:
             # Not filelock's own wait, which does not end if the clock stands still.
             wait = wait or clock.Wait()
             left = timeout - wait.elapsed
-            if left <= 0 or self._would_wait_for_itself():
+            if left <= 0 or self.would_wait_for_itself():
                 note = _read_note(self.path)
                 is_here = (note.get("pid"), note.get("host")) == (f"{os.getpid()}", _host())
                 raise errors.locked(self._store, note, is_here=is_here)
@@ -301,7 +315,7 @@ class WriterLock:
         is_here = self._pid == os.getpid() and self._thread() is threading.current_thread()
         return is_here and self.held
 
-    def _would_wait_for_itself(self) -> bool:
+    def would_wait_for_itself(self) -> bool:
         """Return True if this thread holds the lock file through another object."""
         file = _identity(self.path)
         holder = _holders.get(file) if file else None
@@ -315,7 +329,7 @@ class WriterLock:
         """
         for _ in range(_REPLACED):
             before = _identity(self.path)
-            self._has_created = before is None
+            self.has_created = before is None
             self._refuse_other_kinds()
             try:
                 lock.acquire(timeout=0)
@@ -333,12 +347,17 @@ class WriterLock:
                     _remove(self.path, None)
                 raise
             if self._refusal:
-                lock.release()
+                self._let_go(lock)
                 raise errors.foreign_lock(self.path, self._refusal, self._store)
             if self._file == _identity(self.path) and not self._is_linked():
                 return True
-            lock.release()
+            self._let_go(lock)
         raise OSError(errno.ESTALE, "it is replaced again and again", self.path)
+
+    def _let_go(self, lock: Any) -> None:
+        """Release a file that is not the lock. Forget its descriptor first."""
+        self._fd = self._file = None
+        lock.release()
 
     def _refuse_other_kinds(self) -> None:
         """Raise if something other than a regular file has the name of the lock."""
@@ -358,14 +377,19 @@ class WriterLock:
         """
         if self._fd is None or os.fstat(self._fd).st_nlink < 2:
             return False
+        was = os.fstat(self._fd)
         copy = f"{self.path}.{os.urandom(8).hex()}"
-        fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        fd = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
+            _give(fd, (was.st_uid, was.st_gid), stat.S_IMODE(was.st_mode))
             os.lseek(self._fd, 0, os.SEEK_SET)
             os.write(fd, os.read(self._fd, _LIMIT))
+            os.replace(copy, self.path)
+        except BaseException:
+            _remove(copy, None)
+            raise
         finally:
             os.close(fd)
-        os.replace(copy, self.path)
         return True
 
     def take_note(self, fd: int) -> None:
@@ -377,7 +401,7 @@ class WriterLock:
         self._file = _identity(fd)
         os.lseek(fd, 0, os.SEEK_SET)
         left = os.read(fd, _LIMIT)
-        self._has_created = self._has_created and not left  # otherwise another process was faster
+        self.has_created = self.has_created and not left  # otherwise another process was faster
         note = parse_note(left)
         if left.strip(b"\0\n") and not (left.startswith(b"\n") and note):
             self._refusal = "a file of another program"
@@ -425,7 +449,7 @@ def acquire_all(locks: Sequence[WriterLock], timeout: float) -> list[WriterLock]
                         raise
         except errors.LockedError:
             _abandon(held)
-            if wait.elapsed >= timeout:
+            if wait.elapsed >= timeout or any(lock.would_wait_for_itself() for lock in locks):
                 raise
             wait.pause(random.uniform(*_JITTER))  # noqa: S311 - not a secret
         except BaseException:
@@ -465,6 +489,20 @@ def _file_lock_class() -> Any:
                 super().release(force)
 
     return ProcessLock
+
+
+def _give(fd: int, owner: tuple[int, int], mode: int | None) -> None:
+    """Set owner and mode of a file, if the system allows it."""
+    if not hasattr(os, "fchown"):
+        return
+    found = os.fstat(fd)
+    try:
+        if owner != (found.st_uid, found.st_gid):
+            os.fchown(fd, *owner)
+        if mode is not None and mode | 0o600 != stat.S_IMODE(found.st_mode):
+            os.fchmod(fd, mode | 0o600)
+    except OSError as error:
+        errors.reraise_interrupt(error)
 
 
 def _named(found: Noted) -> dict[str, object]:

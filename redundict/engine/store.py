@@ -89,6 +89,7 @@ class Store:
         self.layout = layout
         self._locks = [WriterLock(p, layout.path, mode) for p in layout.lock_paths()]
         self.lock = self._locks[0]  # the one beside the path
+        self._held = self._locks[:1]  # those that this store holds, or lost to a foreign file
         self.generation = 0
         self.digest = ""
         self._ledger = Ledger(layout, mode, is_state)
@@ -122,7 +123,7 @@ class Store:
         if self.layout.doubt:
             raise errors.copies_unknown(self.layout.path, self.layout.doubt)
         if self.lock.held:
-            for lock in self._locks:
+            for lock in self._held:
                 if not lock.is_in_place():  # law 5
                     lock.take_again()
                     self._ledger.distrust_all()
@@ -147,7 +148,7 @@ class Store:
             for copy, folder in enumerate(self.layout.folders)
             if copy not in self.layout.away and folder not in folders
         )
-        self.lock = held[0]
+        self._held, self.lock = held, held[0]
         settled = {lock.settled for lock in held}
         self.lock.settled = settled.pop() if len(settled) == 1 else ""
         self.lock.noted = max(lock.noted for lock in held)
@@ -203,6 +204,8 @@ class Store:
                     self._ledger.verify(slot)
             found = replace(found, slots=tuple(self._ledger.slots.values()))
             self._continues = self._ledger.trust_lock_note(self.lock.settled)
+            if self.lock.has_created and found.survivor:
+                self.lock.give_to(found.survivor.owner, found.survivor.mode)
             self._number = max(self._number, found.generation, found.noted.generation)
             if not slots.are_in_order(found.slots):
                 healed = self._heal(found)
@@ -309,7 +312,7 @@ class Store:
             self._branch = lineage.new_branch()
         self.generation, self.digest = sealed.generation, sealed.digest
         if failures:
-            for lock in self._locks:
+            for lock in self._held:
                 lock.write_noted(self._ledger.noted())
         aside = self._ledger.take_aside() if self._ledger.aside else {}
         return Outcome(self.generation, failures, aside)
@@ -469,8 +472,9 @@ class Store:
                 if self._ledger.is_settled(survivor) and all(slot.durable for slot in holders):
                     settled = self._ledger.note()
         finally:
-            for lock in reversed(self._locks):
-                lock.release(settled, found)
+            with contextlib.ExitStack() as releasing:  # all of them, whatever one raises
+                for lock in self._locks:
+                    releasing.callback(lock.release, settled, found)
 
     def abandon(self) -> None:
         """Release the lock after a failed opening, and remove the lock file if it is new."""
