@@ -185,8 +185,17 @@ class WriterLock:
             _holders[self._file] = self
 
     def is_in_place(self) -> bool:
-        """Return True if the lock is held, and its file is still the one at its path."""
-        return self._fd is not None and self._file == _identity(self.path)
+        """Return True if the lock is held, and its file is still the one at its path.
+
+        Raises:
+            StorageError: If the system does not let this process look.
+
+        """
+        try:
+            return self._fd is not None and self._file == _identity(self.path)
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            raise errors.lock_refused(error, self.path, self._store) from error
 
     def take_again(self) -> None:
         """Lock the file that is now at the path, if its folder is the one that was opened (law 5).
@@ -209,7 +218,11 @@ class WriterLock:
         try:
             found = os.stat(folder)  # it may be a link to the folder that was opened
         except (FileNotFoundError, NotADirectoryError) as error:
+            errors.reraise_interrupt(error)
             raise errors.moved(self._store) from error
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            raise errors.lock_refused(error, self.path, self._store) from error
         if (found.st_dev, found.st_ino) != self._folder:
             raise errors.moved(self._store)
         self.release()
