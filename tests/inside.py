@@ -42,6 +42,7 @@ from redundict.engine import (
     files,
     history,
     layout,
+    lineage,
     lock,
     newest,
     places,
@@ -55,7 +56,7 @@ from redundict.engine.disk import Disk, Stat
 from redundict.engine.files import NotAFileError
 from redundict.engine.layout import COPIES, KEEP, LETTERS, Layout
 from redundict.engine.ledger import Ledger
-from redundict.engine.lineage import Line, Point
+from redundict.engine.lineage import Head, Line, Point
 from redundict.engine.lock import encode_note, parse_note
 from redundict.engine.trailer import NewerVersion, Trailer, TrailerError, Verified
 from redundict.formats import snapshots
@@ -70,6 +71,7 @@ __all__ = [
     "Exit",
     "FailingDisk",
     "Found",
+    "Head",
     "Layout",
     "Line",
     "NewerVersion",
@@ -89,6 +91,7 @@ __all__ = [
     "files",
     "history",
     "layout",
+    "lineage",
     "parse_note",
     "parser",
     "places",
