@@ -13,11 +13,11 @@ from typing import Final
 from . import errors
 from .engine import files
 from .engine.layout import Layout
+from .engine.ledger import MOST_DECODED
 from .engine.slots import Flaw, Slot
 from .formats.resolve import safe_format
 
 EDITED: Final = "edited by hand? Its payload still decodes"
-_MOST: Final = 1 << 26  #: Bytes from which a slot is not decoded.
 _FORMAT: Final = re.compile(rb"redundict .* format=([\w.+-]+) ", re.ASCII)
 _WITHOUT_TRAILER: Final = ("json", "literal")  #: CSV would decode nearly any text.
 
@@ -58,7 +58,7 @@ def _is_edited(slot: Slot, aside: str | None) -> bool:
     if not slot.is_readable_damage:
         return False
     try:
-        content = files.read(aside or slot.path, most=_MOST).data
+        content = files.read(aside or slot.path, most=MOST_DECODED).data
     except OSError as error:
         errors.reraise_interrupt(error)
         return False

@@ -24,6 +24,7 @@ from .engine.layout import Copies, Layout
 from .engine.newest import Loaded
 from .engine.slots import Slot, SlotState
 from .engine.store import Outcome, Store
+from .engine.writes import thin_out_aside
 from .errors import Fault
 from .stored import Stored
 
@@ -416,7 +417,7 @@ def _as_missing(slot: Slot) -> Slot:
 def _put_aside(slot: Slot) -> str:
     with _blamed(slot, "cannot be put aside"):
         aside = files.put_aside(slot.path)
-    survey.thin_out_aside(slot.path)
+    thin_out_aside(slot.path)
     return os.path.basename(aside)
 
 

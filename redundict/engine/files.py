@@ -243,9 +243,10 @@ class Overwriting:
         durable: True if the size, allocation and name of the file are known to be on the medium.
             They are then flushed only if the write changes them.
         afresh: Write a new file, and give it its name only when it is whole and durable. After a
-            crash, `path` is the old file or the whole new one. A file `path` + ``.new`` may remain;
-            it has no meaning. A file with more than one hard link is always replaced in this way,
-            because a write would change the file under its other names, too.
+            crash, `path` is the old file or the whole new one. A file `path` + ``.new`` may remain,
+            with a number after it if that name was taken. It has no meaning. A file with more than
+            one hard link is always replaced in this way, because a write would change the file
+            under its other names, too.
         keep_old: Put the old file aside just before the new one gets its name. So the old file
             stays where it is if there is no space for the new one. It needs `afresh`.
         aside: The new path of the old file, if it was put aside; else ''.

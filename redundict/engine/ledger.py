@@ -22,7 +22,7 @@ from .layout import LETTERS, Layout
 from .lock import Noted
 from .slots import Slot, SlotState, StoreState
 
-_MOST: Final = 1 << 26  #: Bytes from which a damaged slot is not decoded.
+MOST_DECODED: Final = 1 << 26  #: Bytes from which a damaged slot is not decoded.
 
 
 class Ledger:
@@ -245,7 +245,7 @@ class Ledger:
         if not slot.is_readable_damage:
             return False
         try:
-            content = files.read(slot.path, most=_MOST).data
+            content = files.read(slot.path, most=MOST_DECODED).data
         except OSError as error:
             errors.reraise_interrupt(error)
             return False

@@ -191,8 +191,10 @@ class Store:
             second value is None if all slots were in order, or if the lock is not held.
 
         Raises:
-            DivergedError: If two copies hold different content under one number. Healing would
-                destroy one of them. Nothing was adopted.
+            DivergedError: If the copies went on separately. Healing would destroy one of them.
+                Nothing was adopted.
+            StorageError: If it is not known where a copy is, or only a link leads to the newest
+                generation.
 
         """
         healed, self._fresh = None, ""
@@ -358,7 +360,8 @@ class Store:
         give_up = functools.partial(self._give_up, spare) if is_thinned else None
         found, avoided = self._ledger.slots, set[int]()
         if spare_evidence:
-            avoided = {found[path].index for path in self._ledger.evidence}
+            evidence = self._ledger.evidence
+            avoided = {slot.index for path, slot in found.items() if path in evidence}
         index = slots.choose_victim(found.values(), survivor, keep, give_up, spare, avoided)
         return self._ledger.at(index)
 

@@ -29,7 +29,6 @@ _FRESH: Final = 1.0  #: Seconds since a change for which a bad slot may be a wri
 _STARVED: Final = 10.0  #: Seconds after which a reader gives up if it saw no sound slot.
 
 _LARGE: Final = 8_000_000  #: Bytes of payload from which slots are verified in parallel.
-_ASIDE: Final = 3  #: Damaged files that stay for each slot after they were put aside.
 _HUGE: Final = 1 << 26  #: Bytes of a slot from which it is hashed before it is read into memory.
 
 Seen = TypeVar("Seen")
@@ -137,33 +136,6 @@ def content_of(slot: Slot) -> bytes:
     if trailer.verify(content).trailer != slot.trailer:
         raise trailer.TrailerError("it is not what it was a moment ago")
     return content
-
-
-def thin_out_aside(path: str) -> None:
-    """Remove damaged files that were put aside for a slot, if there are more than three.
-
-    The newest three stay, and of equal ones the oldest. A file that verifies is never removed,
-    since it may be of another branch (law 7).
-
-    Args:
-        path: The path of the slot.
-
-    """
-    folder, name = os.path.split(path)
-    try:
-        aside = sorted(n for n in files.names(folder) if n.startswith(name + files.ASIDE))
-        kept: dict[str, str] = {}
-        for candidate in (os.path.join(folder, each) for each in aside):
-            if not verify(Slot(0, 0, candidate, SlotState.MISSING))[0].sound:
-                digest = files.digest(candidate, 0)
-                if digest in kept:
-                    files.remove(candidate)
-                else:
-                    kept[digest] = candidate
-        for candidate in list(kept.values())[:-_ASIDE]:
-            files.remove(candidate)
-    except (OSError, errors.NewerVersionError) as error:  # the next time will do
-        errors.reraise_interrupt(error)
 
 
 def survey(layout: Layout, *, follow: bool = False) -> list[Slot]:

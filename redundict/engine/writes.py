@@ -13,6 +13,7 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from redundict import errors
 from redundict.errors import Fault
@@ -22,6 +23,8 @@ from .files import Failures
 from .ledger import Ledger
 from .slots import Slot, SlotState
 from .trailer import Trailer
+
+_ASIDE: Final = 3  #: Damaged files that stay for each slot after they were put aside.
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,39 @@ def write(
         ledger.signatures[file.path] = file.signature
         if file.aside:
             ledger.aside[file.path] = file.aside
-            survey.thin_out_aside(file.path)
+            thin_out_aside(file.path)
     for slot in victims:
         if slot.path not in failures:
             ledger.put(slots.written(slot, sealed, mode_if_new))
             ledger.evidence.discard(slot.path)
     return failures
+
+
+def thin_out_aside(path: str) -> None:
+    """Remove damaged files that were put aside for a slot, if there are more than three.
+
+    The newest three stay, and of equal ones the oldest. A file that verifies is never removed,
+    since it may be of another branch (law 7).
+
+    Args:
+        path: The path of the slot.
+
+    """
+    folder, name = os.path.split(path)
+    try:
+        aside = sorted(n for n in files.names(folder) if n.startswith(name + files.ASIDE))
+        kept: dict[str, str] = {}
+        for candidate in (os.path.join(folder, each) for each in aside):
+            if not survey.verify(Slot(0, 0, candidate, SlotState.MISSING))[0].sound:
+                digest = files.digest(candidate, 0)
+                if digest in kept:
+                    files.remove(candidate)
+                else:
+                    kept[digest] = candidate
+        for candidate in list(kept.values())[:-_ASIDE]:
+            files.remove(candidate)
+    except (OSError, errors.NewerVersionError) as error:  # the next time will do
+        errors.reraise_interrupt(error)
 
 
 def make_durable(ledger: Ledger) -> Slot | None:
