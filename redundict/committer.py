@@ -142,12 +142,13 @@ class Committer:
         future = Commit()
         with self._queue:
             self._waiting.append((encoded, future))
+        handled = sys.exception()
         try:
             if not lifetime.stores.is_at_exit:  # a thread would be stopped in the middle of it
                 self.start()
                 return future
         except (RuntimeError, KeyError) as error:
-            _refuse_other_errors(error)
+            _refuse_other_errors(error, handled)
         if owner := self._owner():
             self.commit_waiting(owner)
         return future
@@ -284,14 +285,20 @@ class Committer:
         owner._tell_unasked(outcome, error)
 
 
-def _refuse_other_errors(error: Exception) -> None:
+def _refuse_other_errors(error: Exception, handled: BaseException | None) -> None:
     """Raise an error again if it does not say that no thread can be started.
 
     An interrupt in the middle of `Thread.start` may surface as a `RuntimeError` or `KeyError` of
     `threading`. Then the interrupt is raised.
+
+    Args:
+        error: An error of `Thread.start`.
+        handled: The exception that the caller handled before; it is no interrupt.
+
     """
     if type(error) is not RuntimeError or not str(error).startswith("can't "):
-        raise error.__context__ or error
+        interrupt = error.__context__
+        raise error if interrupt is None or interrupt is handled else interrupt
 
 
 def _is_wanted(future: Commit) -> bool:
@@ -324,10 +331,11 @@ class Backgrounded:
         """Start the automatic commits; report it if no thread can be started."""
         if lifetime.stores.is_at_exit:  # the store is saved at the very end
             return
+        handled = sys.exception()
         try:
             self._background().start()
         except (RuntimeError, KeyError) as error:
-            _refuse_other_errors(error)
+            _refuse_other_errors(error, handled)
             self._events.failed(errors.no_thread(self.path, error))
 
     def _stop_background(self, seconds: float = 0) -> None:

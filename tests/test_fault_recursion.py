@@ -30,7 +30,14 @@ def nearly_full(left: int, function: Callable[[], object]) -> bool:
             function()
 
     try:
-        go_down(sys.getrecursionlimit() - depth - left - 2)
+        [].pop()
+    except IndexError:  # an application calls from an `except` clause, too
+        return _ends_well(lambda: go_down(sys.getrecursionlimit() - depth - left - 4))
+
+
+def _ends_well(call: Callable[[], object]) -> bool:
+    try:
+        call()
     except RecursionError:
         return False
     except redundict.UnstorableError as error:
