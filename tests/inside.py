@@ -56,8 +56,9 @@ from redundict.engine.disk import Disk, Stat
 from redundict.engine.files import NotAFileError
 from redundict.engine.layout import COPIES, KEEP, LETTERS, Layout
 from redundict.engine.ledger import Ledger
-from redundict.engine.lineage import Head, Line, Point
+from redundict.engine.lineage import NO_LINE, Head, Line, Point
 from redundict.engine.lock import encode_note, parse_note
+from redundict.engine.slots import Slot, SlotState
 from redundict.engine.trailer import NewerVersion, Trailer, TrailerError, Verified
 from redundict.formats import snapshots
 from redundict.formats.strict_json import JsonFormat
@@ -66,6 +67,7 @@ __all__ = [
     "COPIES",
     "KEEP",
     "LETTERS",
+    "NO_LINE",
     "Disk",
     "Engine",
     "Exit",
@@ -78,6 +80,8 @@ __all__ = [
     "NotAFileError",
     "Point",
     "QuickDisk",
+    "Slot",
+    "SlotState",
     "Stat",
     "Trailer",
     "TrailerError",

@@ -116,3 +116,21 @@ def test_a_week_of_restarts_without_a_disk_is_no_alarm(tmp_path: Path) -> None:
     history.session({0, 1})
     assert history.counts["diverged"] == 0
     assert redundict.check(history.disks[0] / "s").state is redundict.StoreState.HEALTHY
+
+
+def test_a_backup_that_was_put_back_begins_a_branch(tmp_path: Path) -> None:
+    """Even if its writer first closed it unchanged: the original may go on elsewhere."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    with redundict.open(here / "s") as state:
+        state["n"] = 0
+    shutil.copytree(here, there)
+    redundict.open(there / "s").close()
+    for folder, numbers in ((here, range(1, 3)), (there, range(10, 14))):
+        with redundict.open(folder / "s") as state:
+            for state["n"] in numbers:
+                state.sync()
+    for slot in there.glob("s.b?"):
+        shutil.copy(slot, here)
+    with pytest.raises(redundict.DivergedError):
+        redundict.open(here / "s")

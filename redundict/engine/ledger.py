@@ -22,6 +22,9 @@ from .layout import LETTERS, Layout
 from .lock import Noted
 from .slots import Slot, SlotState, StoreState
 
+#: The end of a note after which a new branch begins. The files may exist twice, for example because
+#: a backup was restored or a copy was made again, and its writer committed nothing since.
+NEW_BRANCH: Final = " new branch"
 MOST_DECODED: Final = 1 << 26  #: Bytes from which a damaged slot is not decoded.
 
 
@@ -289,20 +292,23 @@ class Ledger:
         return Noted(number, "".join(sorted(letters)))
 
     def trust_lock_note(self, settled: str) -> bool:
-        """Take the slots that the note of the last holder names as durable. Return True if it does.
+        """Take the slots that the note of the last holder names as durable.
 
         They then need no second flush. A note that names other files is ignored.
 
         Args:
-            settled: The note of the last holder, as `note` made it.
+            settled: The note of the last holder, as `note` made it, perhaps with `NEW_BRANCH`.
+
+        Returns:
+            True if the next generation may continue the branch of the newest one (law 6).
 
         """
-        if not settled or settled != self.note(look=False):
+        if not settled or settled.removesuffix(NEW_BRANCH) != self.note(look=False):
             return False
         for slot in list(self.slots.values()):
             if slot.trailer and settled.startswith(slot.trailer.digest):
                 self.put(replace(slot, durable=True))
-        return True
+        return not settled.endswith(NEW_BRANCH)
 
     def distrust_all(self) -> None:
         """Take no slot for durable any more, because another writer held the lock meanwhile."""

@@ -235,6 +235,7 @@ def strange(slots: Sequence[Slot]) -> list[Slot]:
     doubtful = judged.parted | judged.presumed
     line = [slot for slot in by_claim(slots) if slot.copy not in doubtful]
     odd = _unrelated(line, slots) or _restored(found[judged.newest], slots)
+    line = [slot for slot in line if slot not in odd]
     for copy in judged.presumed:
         if not any(slot.holds(found[copy]) for slot in line):
             own = [slot for slot in by_claim(slots) if slot.copy == copy]
@@ -249,8 +250,7 @@ def _unrelated(line: Sequence[Slot], slots: Sequence[Slot]) -> list[Slot]:
     head of a copy covers it.
     """
     tops = heads(line).values()
-    parents = {slot.trailer.parent for slot in line if slot.trailer}
-    numbers = {s.generation: s for s in line if s.trailer and s.trailer.as_parent in parents}
+    numbers = {slot.generation: slot for slot in _ancestry(line)}
     wanted = homes(slots)
     odd = []
     for slot in line:
@@ -261,6 +261,15 @@ def _unrelated(line: Sequence[Slot], slots: Sequence[Slot]) -> list[Slot]:
         ):
             odd.append(slot)
     return odd
+
+
+def _ancestry(line: Sequence[Slot]) -> list[Slot]:
+    """Return the newest slot, the one that it names as its parent, and so on."""
+    children = {slot.trailer.as_parent: slot for slot in reversed(line) if slot.trailer}
+    found = [line[0]]
+    while (last := found[-1].trailer) and last.parent in children:
+        found.append(children.pop(last.parent))
+    return found
 
 
 def _restored(newest: Slot, slots: Sequence[Slot]) -> list[Slot]:

@@ -28,7 +28,7 @@ from . import files, lineage, newest, places, slots, survey, trailer
 from .files import Failures
 from .history import THINNED, give_up
 from .layout import LETTERS, Layout
-from .ledger import Ledger
+from .ledger import NEW_BRANCH, Ledger
 from .lineage import Line
 from .lock import WriterLock, acquire_all
 from .newest import Loaded
@@ -130,7 +130,8 @@ class Store:
                     self._continues = False
         else:
             self._lock_all(timeout)
-            if self._ledger.slots and self.lock.settled != self._ledger.note():
+            settled = self.lock.settled.removesuffix(NEW_BRANCH)
+            if self._ledger.slots and settled != self._ledger.note():
                 self._ledger.distrust_all()
 
     def _lock_all(self, timeout: float) -> None:
@@ -460,7 +461,7 @@ class Store:
         """Release the lock; do nothing if it is not held, or in a child of fork.
 
         If every copy of the newest generation is durable, a note in the lock file says so. The next
-        writer then need not flush it again.
+        writer then need not flush it again. The note also says whether it may continue the branch.
         """
         if not self.lock.held or self.lock.inherited:
             return
@@ -473,7 +474,7 @@ class Store:
                 # An extra slot was not flushed, and the next holder's layout may include it.
                 holders = self._ledger.holders(survivor)
                 if self._ledger.is_settled(survivor) and all(slot.durable for slot in holders):
-                    settled = self._ledger.note()
+                    settled = self._ledger.note() + ("" if self._continues else NEW_BRANCH)
         finally:
             with contextlib.ExitStack() as releasing:  # all of them, whatever one raises
                 for lock in self._locks:
