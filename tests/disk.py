@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -115,6 +116,7 @@ class SimulatedDisk(Disk):
         self.handles: dict[int, str] = {}
         self.on_step: Callable[[SimulatedDisk], None] = lambda _: None
         self.fail: Callable[[str, str], None] = lambda *_: None
+        self.folders: set[str] = set()  #: Folders that exist, besides `FOLDER`.
 
     def copy(self) -> SimulatedDisk:
         """Return the disk as a killed process leaves it: the page cache stays, handles do not."""
@@ -144,6 +146,18 @@ class SimulatedDisk(Disk):
             files.append([(path, content) for content in contents])
         for chosen in product(*files):
             yield tuple((path, content) for path, content in chosen if content is not None)
+
+    def any_image(self, rng: random.Random) -> Image:
+        """Return one image that a power cut may leave at this moment."""
+        found = []
+        for path, held in sorted(self.names_durable.items()):
+            number = rng.choice(sorted(held, key=str))
+            if number is not None:
+                inode = self.inodes[number]
+                length = rng.choice(sorted(inode.lengths))
+                parts = [rng.choice(sorted(p)) for p in inode.sectors[: -(-length // self.sector)]]
+                found.append((path, b"".join(parts)[:length]))
+        return tuple(found)
 
     # --- the calls of `Disk`
 
@@ -238,7 +252,7 @@ class SimulatedDisk(Disk):
         self.on_step(self)
 
     def exists(self, path: str) -> bool:
-        return path in self.names_now or path == FOLDER
+        return path in self.names_now or path == FOLDER or path in self.folders
 
     def names(self, directory: str) -> list[str]:
         self.fail("names", directory)

@@ -7,11 +7,21 @@ import random
 import shutil
 import warnings
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import redundict
+
+from . import crash
+from .disk import Image, SimulatedDisk
+
+HISTORIES = int(os.environ.get("REDUNDICT_HISTORIES", "6"))
+Record = Callable[[str, object], None]
 
 pytestmark = pytest.mark.damages
 
@@ -19,11 +29,15 @@ pytestmark = pytest.mark.damages
 class History:
     """One store on several disks. Each state lists the states from which it grew."""
 
+    renames_at_once = True  #: A file that is put aside has one of its names at any moment.
+
     def __init__(self, folder: Path, copies: int, keep: int, rng: random.Random) -> None:
         self.disks = [folder / f"disk{number}" for number in range(copies)]
         self.keep, self.rng = keep, rng
         self.away: set[int] = set()
         self.returned: list[int] = []  #: The states for which `sync` has returned.
+        self.given_up: set[int] = set()  #: States that a person did not prefer.
+        self.made = 0
         self.counts: Counter[str] = Counter()
         for disk in self.disks:
             disk.mkdir(parents=True)
@@ -48,55 +62,152 @@ class History:
                 self.unmount(disk)
 
     def files(self) -> bytes:
-        """Return all that lies on the disks that are there."""
+        """Return all that lies on the disks that are there, except files that nobody finished."""
         there = [disk for n, disk in enumerate(self.disks) if n not in self.away]
-        return b"".join(f.read_bytes() for disk in there for f in sorted(disk.iterdir()))
+        found = [file for disk in there for file in sorted(disk.iterdir()) if file.suffix != ".new"]
+        return b"".join(file.read_bytes() for file in found)
 
     def session(self, there: set[int]) -> None:
         """Open the store at one of the disks that are there, commit, and close or be killed."""
         self.arrange(there)
-        path = self.disks[self.rng.choice(sorted(there))] / "s"
         before = self.files()
-        options = {"copies": self.disks} if self.counts["opened"] == 0 else {}
+        line = self.play(self.disks[self.rng.choice(sorted(there))] / "s")
+        self.check(before, line)
+
+    def check(self, before: bytes, line: set[int]) -> None:
+        """Raise if something was on these disks, and is neither superseded nor there now."""
+        after = self.files()
+        for number in set(self.returned) - self.given_up:
+            mark = self.marker(number)
+            assert number in line or mark not in before or mark in after, (number, sorted(line))
+
+    def play(self, path: Path) -> set[int]:
+        """Open the store, commit, and close it; return the states from which its state grew."""
+        before = self.files()
+        options = {} if self.is_listed() else {"copies": self.disks}
         try:
             state = redundict.open(path, keep=self.keep, **options)
+        except (redundict.NotFoundError, redundict.LostError):  # a cut left no slot here
+            assert not any(self.marker(number) in before for number in self.returned)
+            return set()
         except redundict.DivergedError as error:
             self.counts["diverged"] += 1
             assert self.files() == before or all(
                 self.marker(n) in self.files() for n in self.returned if self.marker(n) in before
             )
-            redundict.repair(path, prefer=self.rng.choice(sorted(error.copies)))
-            state = redundict.open(path, keep=self.keep)
+            redundict.repair(path, prefer=self.rng.choice(sorted(error.copies)), **options)
+            state = redundict.open(path, keep=self.keep, **options)
+            if not self.renames_at_once:
+                self.given_up.update(set(self.returned).difference(state.get("grew from", [])))
         self.counts["opened"] += 1
         with state:
             for _ in range(self.rng.choice((0, 1, 1, 2, 3))):
-                number = len(self.returned) + 1
-                state["grew from"] = [*state.get("grew from", []), number]
-                state["mark"] = f"<{number}>"
+                self.made += 1
+                state["grew from"] = [*state.get("grew from", []), self.made]
+                state["mark"] = f"<{self.made}>"
                 state.sync()
-                self.returned.append(number)
-            line = set(state.get("grew from", []))
-        after = self.files()
-        for number in self.returned:  # what was on these disks is superseded, or is still there
-            mark = self.marker(number)
-            assert number in line or mark not in before or mark in after, (number, sorted(line))
+                self.returned.append(self.made)
+            return set(state.get("grew from", []))
+
+    def is_listed(self) -> bool:
+        """Return True if each disk has a list, so that the path alone is enough."""
+        return self.counts["opened"] > 0
 
     @staticmethod
     def marker(number: int) -> bytes:
         return f"<{number}>".encode()
 
 
+class Moment(NamedTuple):
+    """The disks while a process runs, what was returned by then, and the notes of the locks."""
+
+    disk: SimulatedDisk
+    returned: int
+    locks: dict[Path, bytes]
+
+
+class PowerCuts(History):
+    """The same on simulated disks. The power is cut in half of the sessions, and after the others.
+
+    The locks are real files. A cut may lose their notes. A mount point is emptied after each session.
+    """
+
+    renames_at_once = False
+
+    def __init__(self, folder: Path, copies: int, keep: int, rng: random.Random) -> None:
+        super().__init__(folder, copies, keep, rng)
+        self.media: list[Image] = [()] * copies
+        self.moments: list[Moment] = []
+
+    def files(self) -> bytes:
+        if self.moments:  # a process is running, and sees the page cache
+            now = self.moments[-1].disk
+            found = [(path, now.inodes[number].cache) for path, number in now.names_now.items()]
+        else:
+            found = list(self.mounted())
+        return b"".join(content for path, content in found if not path.endswith(".new"))
+
+    def is_listed(self) -> bool:
+        return all(any(path.endswith("s.copies") for path, _ in image) for image in self.media)
+
+    def mounted(self) -> Image:
+        """Return the files of all disks that are there."""
+        there = [image for n, image in enumerate(self.media) if n not in self.away]
+        return tuple(chain.from_iterable(there))
+
+    def disk(self) -> SimulatedDisk:
+        """Return a disk with the files of all disks that are there."""
+        disk = SimulatedDisk(self.mounted(), crash.COARSE)
+        disk.folders = {str(folder) for folder in self.disks}
+        return disk
+
+    def watch(self, disk: SimulatedDisk) -> None:
+        locks = {lock: lock.read_bytes() for d in self.disks for lock in d.glob("s.lock")}
+        self.moments.append(Moment(disk.copy(), len(self.returned), locks))
+
+    def cut(self, moment: Moment) -> None:
+        """Leave on the disks that are there what a power cut may leave."""
+        self.moments, self.returned = [], self.returned[: moment.returned]
+        image = moment.disk.any_image(self.rng)
+        for number, folder in enumerate(self.disks):
+            lock = folder / "s.lock"
+            lock.unlink(missing_ok=True)
+            if number not in self.away:
+                own = [file for file in image if os.path.dirname(file[0]) == str(folder)]
+                self.media[number] = tuple(own)
+                if lock in moment.locks and self.rng.random() < 0.5:
+                    lock.write_bytes(moment.locks[lock])
+
+    def session(self, there: set[int]) -> None:
+        self.arrange(there)
+        before, returned = self.files(), len(self.returned)
+        path = self.disks[self.rng.choice(sorted(there))] / "s"
+        disk = self.disk()
+        disk.on_step = self.watch
+        self.watch(disk)
+        with crash.on(disk):
+            self.play(path)
+        self.watch(disk)
+        self.cut(self.rng.choice([self.rng.choice(self.moments), self.moments[-1]]))
+        line: set[int] = set()
+        with crash.on(self.disk()), suppress(redundict.NotFoundError, redundict.LostError):
+            line.update(redundict.load(path, copies=self.disks).get("grew from", []))
+        assert line.issuperset(self.returned[returned:])
+        self.check(before, line)
+
+
 @pytest.mark.parametrize("copies", [2, 3])
 @pytest.mark.parametrize("keep", [2, 4])
+@pytest.mark.parametrize("kind", [History, PowerCuts])
 def test_nothing_that_was_returned_is_overwritten_silently(
-    tmp_path: Path, copies: int, keep: int
+    tmp_path: Path, kind: type[History], copies: int, keep: int, record_property: Record
 ) -> None:
-    """Two or three disks come and go: each state is superseded, reported or put aside."""
+    """Disks come and go, and the power is cut: each state is superseded, reported or put aside."""
     counts: Counter[str] = Counter()
     warnings.simplefilter("ignore", redundict.RedundancyWarning)
-    for seed in range(int(os.environ.get("REDUNDICT_HISTORIES", "6"))):
+    for seed in range(HISTORIES):
         rng = random.Random(seed)
-        history = History(tmp_path / str(seed), copies, keep, rng)
+        history = kind(tmp_path / str(seed), copies, keep, rng)
         history.session(set(range(copies)))
         for _ in range(8):
             history.session(set(rng.sample(range(copies), rng.randint(1, copies))))
@@ -104,6 +215,7 @@ def test_nothing_that_was_returned_is_overwritten_silently(
         shutil.rmtree(tmp_path / str(seed))
     assert counts["opened"] > 0
     assert counts["diverged"] > 0
+    record_property("states", HISTORIES)
 
 
 def test_a_week_of_restarts_without_a_disk_is_no_alarm(tmp_path: Path) -> None:
