@@ -350,8 +350,9 @@ def gone(path: str, generation: int, copies: str) -> LostError:
 
 def misses_noted(generation: int, copies: str) -> str:
     """Return the reason of a store whose lock note names a newer generation than any slot."""
-    where = f", which copy {' and '.join(copies)} held" if copies else ""
-    return f"it names generation {generation}{where}, and no slot holds it"
+    copy = "copy" if len(copies) == 1 else "copies"
+    where = f", which {copy} {' and '.join(copies)} held" if copies else ""
+    return f"names generation {generation}{where}, but no slot holds it"
 
 
 def give_copies(folder: str) -> str:

@@ -69,11 +69,12 @@ def log(args: argparse.Namespace) -> Exit:
     """List the generations that load, newest first, and what each changed."""
     checked = report.check(args.path, copies=args.copies)
     numbers = [generation.number for generation in checked.generations]
+    twice = {number for number, count in Counter(numbers).items() if count > 1}  # diverged
     states = ((number, _state(_found(args, number))) for number in numbers)
     changes = {
         number: differences.summary(before, state)
-        for (number, state), (_, before) in itertools.pairwise(states)
-        if state is not None and before is not None
+        for (number, state), (older, before) in itertools.pairwise(states)
+        if state is not None and before is not None and not twice & {number, older}
     }
     if args.json:
         _print_json(records.log(checked, changes))
