@@ -574,9 +574,9 @@ def diverged(
         f"copy {letter} holds generation {number} of {written:%Y-%m-%d %H:%M:%S} UTC"
         for letter, (number, written) in sides.items()
     )
-    what = f"the copies went on separately: {listed}. The copy that you name with --prefer stands, "
+    what = f"the copies went on separately: {listed}. Compare them first. "
     return DivergedError(
-        what + "and the files of the others are put aside",
+        what + "The copy that you name with --prefer stands, the files of the others are put aside",
         path=path,
         slot=slot,
         generation=next(iter(sides.values()))[0],

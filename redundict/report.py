@@ -237,7 +237,7 @@ def _advice(
         what = f"A copy is away: {away} holds nothing of the store. {doubt}".strip(" .")
         return f"{what}; {loads}.", action
     edited = _listed(flaw for flaw in found if evidence.EDITED in flaw.reason)
-    edit = f" What was edited in {edited} does not load; a repair puts it aside." if edited else ""
+    edit = f" The edit in {edited} does not load; a repair puts it aside." if edited else ""
     if state is StoreState.ROLLED_BACK:
         if denied := _listed(flaw for flaw in found if flaw.slot.denied):
             doubt = f"This user may not read {denied}. A newer generation may be there; {loads}."

@@ -245,3 +245,10 @@ def test_check_of_a_slot_that_may_not_be_read_says_to_make_it_readable(
     assert report.state is StoreState.ROLLED_BACK
     assert "This user may not read state.json.b1" in report.status
     assert report.action == "make state.json.b1 readable for this user, then check again"
+
+
+def test_a_rollback_takes_what_was_restored_on_purpose(half_restored: str) -> None:
+    """Half of a backup may be what somebody wants to go back to."""
+    assert redundict.rollback(half_restored, to=3) > 6
+    assert redundict.load(half_restored) == {"n": 3}
+    assert redundict.check(half_restored).state is StoreState.HEALTHY
