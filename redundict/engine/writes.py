@@ -109,7 +109,7 @@ def thin_out_aside(path: str) -> None:
     """
     folder, name = os.path.split(path)
     try:
-        aside = sorted(n for n in files.names(folder) if n.startswith(name + files.ASIDE))
+        aside = sorted(files.names(folder, name + files.ASIDE))
         kept: dict[str, str] = {}
         for candidate in (os.path.join(folder, each) for each in aside):
             if not survey.verify(Slot(0, 0, candidate, SlotState.MISSING))[0].sound:
