@@ -350,8 +350,9 @@ def gone(path: str, generation: int, copies: str) -> LostError:
 
 def misses_noted(generation: int, copies: str) -> str:
     """Return the reason of a store whose lock note names a newer generation than any slot."""
-    where = f", which copy {' and '.join(copies)} held" if copies else ""
-    return f"it names generation {generation}{where}, and no slot holds it"
+    copy = "copy" if len(copies) == 1 else "copies"
+    where = f", which {copy} {' and '.join(copies)} held" if copies else ""
+    return f"names generation {generation}{where}, but no slot holds it"
 
 
 def give_copies(folder: str) -> str:
@@ -573,9 +574,9 @@ def diverged(
         f"copy {letter} holds generation {number} of {written:%Y-%m-%d %H:%M:%S} UTC"
         for letter, (number, written) in sides.items()
     )
-    what = f"the copies went on separately: {listed}. The copy that you name with --prefer stands, "
+    what = f"the copies went on separately: {listed}. Compare them first. "
     return DivergedError(
-        what + "and the files of the others are put aside",
+        what + "The copy that you name with --prefer stands, the files of the others are put aside",
         path=path,
         slot=slot,
         generation=next(iter(sides.values()))[0],

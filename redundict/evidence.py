@@ -70,7 +70,7 @@ def put_aside(layout: Layout) -> list[str]:
     found = []
     for folder in sorted(set(layout.folders)):
         try:
-            names = files.names(folder)
+            names = files.names(folder, f"{layout.name}.")
         except OSError as error:
             errors.reraise_interrupt(error)
             continue

@@ -240,7 +240,9 @@ def prepared_repair(
         aside, found = _settle_divergence(layout, found, prefer)
         noted = store.lock.noted.generation
         above = max(highest, noted) if aside or noted > highest else 0
-        rewrite, wanted, without = [], slots.homes(found), set()
+        odd = {slot.path for slot in slots.strange(found)}  # nothing may be made from them
+        wanted = slots.homes(slot for slot in found if slot.path not in odd)
+        rewrite, without = [], set()
         for flaw in slots.flaws(found, slots.by_claim(found)[0], layout.keep):
             slot = flaw.slot
             if slot.copy in layout.away:

@@ -8,6 +8,7 @@ objects and finds out nothing about a store itself. Knows no dicts and no format
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -22,6 +23,7 @@ from .errors import Fault
 
 #: Faults of a slot from which no byte was read.
 _UNREAD: Final = frozenset({Fault.MISSING, Fault.NOT_A_FILE, Fault.DENIED, Fault.UNREADABLE})
+_MOST: Final = 4  #: Slots that a sentence names.
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +163,10 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
         found = [slots.own_flaw(slot) for slot in seen if slot.state is not SlotState.MISSING]
     else:
         found = slots.flaws(seen, survivor, layout.keep)
-    status, action = _advice(layout, state, survivor, seen)
+    found = [replace(flaw, reason=evidence.reason(flaw)) for flaw in found]
+    status, action = _advice(layout, state, survivor, seen, found)
     if misses_noted and state is StoreState.ROLLED_BACK:
-        status = f"{status} The lock file: {errors.misses_noted(*noted)}."
+        status = f"{status} The lock file {errors.misses_noted(*noted)}."
     if places.is_elsewhere(layout, survivor, seen):
         action = errors.copies_unlisted(layout.path, layout.command("repair")).action
     return layout, Report(
@@ -171,7 +174,7 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
         state=state,
         generation=survivor.generation if survivor else 0,
         slots=tuple(seen),
-        flaws={flaw.slot.name: replace(flaw, reason=evidence.reason(flaw)) for flaw in found},
+        flaws={flaw.slot.name: flaw for flaw in found},
         status=status,
         action=action,
         aside=tuple(evidence.put_aside(layout)),
@@ -209,7 +212,11 @@ def file_of_a_store(path: str) -> errors.NotFoundError | None:
 
 
 def _advice(
-    layout: Layout, state: StoreState, survivor: Slot | None, seen: list[Slot]
+    layout: Layout,
+    state: StoreState,
+    survivor: Slot | None,
+    seen: list[Slot],
+    found: list[Flaw],
 ) -> tuple[str, str | None]:
     """Return one sentence about the store, and the command to run next."""
     if survivor is None:
@@ -229,15 +236,32 @@ def _advice(
         doubt = "The newest generation may be there" if state is StoreState.ROLLED_BACK else ""
         what = f"A copy is away: {away} holds nothing of the store. {doubt}".strip(" .")
         return f"{what}; {loads}.", action
+    edited = _listed(flaw for flaw in found if evidence.EDITED in flaw.reason)
+    edit = f" The edit in {edited} does not load; a repair puts it aside." if edited else ""
     if state is StoreState.ROLLED_BACK:
-        return f"The newest generation may be gone; {loads}.", repair
+        if denied := _listed(flaw for flaw in found if flaw.slot.denied):
+            doubt = f"This user may not read {denied}. A newer generation may be there; {loads}."
+            return doubt, f"make {denied} readable for this user, then check again"
+        return f"The newest generation may be gone; {loads}.{edit}", repair
     if all(slot.target for slot in seen if slot.sound):
         real = os.path.join(os.path.dirname(survivor.target), layout.name)
         links = f"Some slots are symbolic links, which a writer does not follow; {loads}."
         return links, command_line("redundict", "check", real)
     if state is StoreState.DEGRADED:
-        return f"Nothing is lost: {loads}. Some redundancy is gone.", repair
+        if strange := _listed(flaw for flaw in found if flaw.fault is Fault.DIVERGED):
+            why = f"It did not grow from what {strange} hold, as if half of a backup was restored"
+            return f"{loads[0].upper()}{loads[1:]}. {why}; a repair puts that aside.", repair
+        joined = any(flaw.fault is Fault.LINKED for flaw in found)
+        link = " A repair gives each slot a file of its own." if joined else ""
+        return f"Nothing is lost: {loads}. Some redundancy is gone.{edit}{link}", repair
     return f"Every copy of every generation verifies; {loads}.", None
+
+
+def _listed(flaws: Iterable[Flaw]) -> str:
+    """Return the names of the slots of some flaws, but not of too many; '' if there are none."""
+    names = [flaw.slot.name for flaw in flaws]
+    more = [f"{len(names) - _MOST} more"] if len(names) > _MOST else []
+    return " and ".join(names[:_MOST] + more)
 
 
 def recovery_of(loaded: Loaded, healed: Healed | None = None) -> Recovery | None:

@@ -394,3 +394,30 @@ def test_the_keys_go_on_working_while_a_state_is_read(
         assert '"width": 640' in shown(app, "held")
 
     drive(store, acts)
+
+
+@pytest.mark.parametrize("disk", [0, 1])
+def test_a_store_on_two_disks_is_browsed_and_rolled_back_from_either(
+    tmp_path: Path, disk: int
+) -> None:
+    """The path in one folder finds both copies, and a rollback reaches both."""
+    disks = [tmp_path / "one", tmp_path / "two"]
+    for folder in disks:
+        folder.mkdir()
+    with redundict.open(disks[0] / "state.json", copies=disks, keep=2) as state:
+        for state["n"] in (1, 2):
+            state.sync()
+
+    async def acts(app: Browser, pilot: Pilot[None]) -> None:
+        assert "healthy" in shown(app, "head")
+        assert '"n": 2' in shown(app, "held")
+        await pilot.press("down", "r")
+        await settle(app, pilot)
+        await pilot.press("y")
+        await settle(app, pilot)
+
+    drive(str(disks[disk] / "state.json"), acts)
+    for folder in disks:
+        assert redundict.load(folder / "state.json") == {"n": 1}
+    newest = redundict.check(disks[0] / "state.json").generations[0]
+    assert (newest.number, [slot.letter for slot in newest.slots]) == (3, ["a", "b"])

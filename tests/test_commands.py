@@ -491,7 +491,7 @@ def pasted(action: str) -> subprocess.CompletedProcess[str]:
 
 def planned(text: str) -> set[tuple[str, str]]:
     found = set(re.findall(r"^would (put aside|rewrite) (\S+)", text, re.MULTILINE))
-    return found | set(re.findall(r"^would (commit) (the newest)", text, re.MULTILINE))
+    return found | set(re.findall(r"^would (commit) (the state)", text, re.MULTILINE))
 
 
 def performed(text: str) -> set[tuple[str, str]]:
@@ -499,7 +499,7 @@ def performed(text: str) -> set[tuple[str, str]]:
         (what.replace("rewrote", "rewrite"), slot)
         for what, slot in re.findall(r"^(put aside|rewrote) (\S+)", text, re.MULTILINE)
     }
-    return found | {("commit", "the newest") for _ in re.findall(r"^committed", text, re.MULTILINE)}
+    return found | {("commit", "the state") for _ in re.findall(r"^committed", text, re.MULTILINE)}
 
 
 def test_there_are_twenty_ways() -> None:

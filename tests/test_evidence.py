@@ -187,3 +187,68 @@ def test_a_valid_file_of_another_machine_is_put_aside_and_stays(store: str, tmp_
             state.sync()
     assert aside(store) == [brought]
     assert redundict.load(store)["n"] == 7
+
+
+@pytest.fixture
+def half_restored(path: str, tmp_path: Path) -> str:
+    """Return a store with half of a backup, both copies of generation 3, over generation 5 of 6."""
+    with redundict.open(path, keep=2) as state:
+        for state["n"] in (1, 2, 3):
+            state.sync()
+    old = damage.read(f"{path}.a0")
+    with redundict.open(path, keep=2) as state:
+        for state["n"] in (4, 5, 6):
+            state.sync()
+    for copy in "ab":
+        Path(f"{path}.{copy}0").write_bytes(old)
+        damage.age(f"{path}.{copy}0")
+    return path
+
+
+def test_a_repair_of_half_a_backup_ends(half_restored: str) -> None:
+    """The restored slots are put aside once, and the store is healthy after one repair."""
+    brought = [damage.read(f"{half_restored}.{slot}") for slot in ("a0", "b0")]
+    report = redundict.check(half_restored)
+    assert report.state is StoreState.DEGRADED
+    assert "as if half of a backup was restored" in report.status
+    done = redundict.repair(half_restored)
+    assert (done.report.state, aside(half_restored)) == (StoreState.HEALTHY, brought)
+    assert redundict.load(half_restored) == {"n": 6}
+    assert redundict.repair(half_restored).aside == {}
+
+
+def test_openings_of_half_a_backup_put_nothing_aside_until_a_commit_needs_the_slot(
+    half_restored: str,
+) -> None:
+    """A slot that is its own source is not written again, so no copies of it add up."""
+    for _ in range(3):
+        with pytest.warns(redundict.RedundancyWarning, match="did not grow"):
+            state = redundict.open(half_restored, keep=2)
+        assert state.recovery
+        assert state.recovery.healed == ()
+        state.close()
+    assert aside(half_restored) == []
+    with pytest.warns(redundict.RedundancyWarning, match="did not grow"):
+        state = redundict.open(half_restored, keep=2)
+    state["n"] = 7
+    state.close()
+    assert len(aside(half_restored)) == 2
+    assert redundict.check(half_restored).state is StoreState.HEALTHY
+
+
+def test_check_of_a_slot_that_may_not_be_read_says_to_make_it_readable(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair would put aside what may be newer, so it is not the first advice."""
+    inside.fail_on(monkeypatch, "open_read", errno.EACCES, ".b1")
+    report = redundict.check(store)
+    assert report.state is StoreState.ROLLED_BACK
+    assert "This user may not read state.json.b1" in report.status
+    assert report.action == "make state.json.b1 readable for this user, then check again"
+
+
+def test_a_rollback_takes_what_was_restored_on_purpose(half_restored: str) -> None:
+    """Half of a backup may be what somebody wants to go back to."""
+    assert redundict.rollback(half_restored, to=3) > 6
+    assert redundict.load(half_restored) == {"n": 3}
+    assert redundict.check(half_restored).state is StoreState.HEALTHY

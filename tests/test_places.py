@@ -110,6 +110,56 @@ def test_the_path_on_either_disk_finds_both_copies(disks: list[Path], disk: int)
     assert [slots_in(folder) for folder in disks] == [{"a"}, {"b"}]
 
 
+@pytest.mark.parametrize("disk", [0, 1])
+def test_show_diff_and_export_read_the_copy_on_the_other_disk(
+    disks: list[Path], disk: int, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The copy beside the path is torn, so the newest generation is on the other disk only."""
+    store_on(disks, n=1)
+    path, out = disks[disk] / NAME, tmp_path / "out.json"
+    (disks[disk] / f"{NAME}.{'ab'[disk]}1").write_bytes(b"torn")
+    assert command("show", path) == inside.Exit.DEGRADED
+    assert capsysbinary.readouterr().out == b'{"n":1,"again":true}'
+    assert command("diff", path) == 0
+    assert b"again" in capsysbinary.readouterr().out
+    assert command("export", path, out) == inside.Exit.DEGRADED
+    assert out.read_text() == '{"n":1,"again":true}'
+    for folder in disks:  # of both folders, no file of the store is overwritten
+        for ending in ("a0", "b1", "lock", "copies"):
+            own = folder / f"{NAME}.{ending}"
+            assert command("export", path, own, "--force") == inside.Exit.FAILED
+    redundict.repair(path)
+    for aside in tmp_path.rglob("*.aside-*"):
+        aside.unlink()
+
+
+@pytest.mark.parametrize("disk", [0, 1])
+def test_import_writes_both_copies_from_either_path(
+    disks: list[Path], disk: int, tmp_path: Path
+) -> None:
+    """No option names the folders, and no second set of copies begins beside the path."""
+    store_on(disks, n=1)
+    (tmp_path / "new.json").write_text('{"n": 2}')
+    assert command("import", tmp_path / "new.json", disks[disk] / NAME) == 0
+    for path in (folder / NAME for folder in disks):
+        assert redundict.load(path) == {"n": 2}
+    assert [slots_in(folder) for folder in disks] == [{"a"}, {"b"}]
+    assert redundict.check(disks[0] / NAME).state == "healthy"
+
+
+@pytest.mark.parametrize("disk", [0, 1])
+def test_a_store_on_two_disks_is_imported_from_either_path(
+    disks: list[Path], disk: int, tmp_path: Path
+) -> None:
+    """The copy beside the path is gone, so the other disk is read."""
+    store_on(disks, n=1)
+    for slot in disks[disk].glob(f"{NAME}.[ab]?"):
+        slot.unlink()
+    assert command("import", disks[disk] / NAME, tmp_path / "other.json") == 0
+    assert redundict.load(tmp_path / "other.json") == {"n": 1, "again": True}
+    redundict.repair(disks[0] / NAME)
+
+
 @pytest.mark.parametrize("copies", [1, 2, 3])
 def test_a_number_of_copies_does_not_hide_the_list(disks: list[Path], copies: int) -> None:
     """An option with a number never ends a redundancy."""

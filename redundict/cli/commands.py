@@ -18,7 +18,7 @@ from typing import Any
 
 from redundict import errors, loading, mapping, recovery, report
 from redundict.engine import files, newest, places, slots, survey
-from redundict.engine.layout import Layout, command_line
+from redundict.engine.layout import Layout, command_line, owner
 from redundict.engine.newest import Loaded
 from redundict.formats.resolve import safe_format
 
@@ -69,11 +69,12 @@ def log(args: argparse.Namespace) -> Exit:
     """List the generations that load, newest first, and what each changed."""
     checked = report.check(args.path, copies=args.copies)
     numbers = [generation.number for generation in checked.generations]
+    twice = {number for number, count in Counter(numbers).items() if count > 1}  # diverged
     states = ((number, _state(_found(args, number))) for number in numbers)
     changes = {
         number: differences.summary(before, state)
-        for (number, state), (_, before) in itertools.pairwise(states)
-        if state is not None and before is not None
+        for (number, state), (older, before) in itertools.pairwise(states)
+        if state is not None and before is not None and not twice & {number, older}
     }
     if args.json:
         _print_json(records.log(checked, changes))
@@ -128,6 +129,7 @@ def _why_not_to(file: str, layout: Layout, *, force: bool) -> str | None:
         return "no-folder"
     own = (f"{layout.name}.lock", f"{layout.name}.copies")
     is_ours = layout.parse(name) or name in own
+    is_ours = is_ours or owner(name.casefold()) == layout.name.casefold()  # macOS, Windows
     if is_ours and any(places.is_same(folder, place) for place in layout.folders):
         return "own-file"
     if os.path.islink(file) or (files.exists(file) and not os.path.isfile(file)):

@@ -57,7 +57,10 @@ def failure(error: errors.RedundictError) -> Record:
 
 
 def copies(report: Report, generation: Generation) -> dict[str, str]:
-    """Return the health of each copy of a generation, by its letter: `valid`, or the fault."""
+    """Return the health of each copy of a generation, by its letter: `valid`, or the fault.
+
+    A copy that holds another generation in its place, as it should, is left out.
+    """
     holding = {slot.letter for slot in generation.slots}
     home = generation.slots[0].index
     health = {}
@@ -66,7 +69,8 @@ def copies(report: Report, generation: Generation) -> dict[str, str]:
             health[slot.letter] = "valid"
         elif slot.index == home:
             flaw = report.flaws.get(slot.name)
-            health[slot.letter] = str(flaw.fault if flaw else slot.fault or slot.state)
+            if fault := flaw.fault if flaw else slot.fault:
+                health[slot.letter] = str(fault)
     return dict(sorted(health.items()))
 
 

@@ -158,7 +158,7 @@ def repaired(done: Repaired) -> str:
     lines = [f"put aside {plain(name)} as {plain(new)}" for name, new in done.aside.items()]
     lines += [f"rewrote {plain(name)} from a copy that verifies" for name in done.rewritten]
     if done.committed:
-        lines.append(f"committed the newest state that loads again, as generation {done.committed}")
+        lines.append(f"committed the state that loads once more, as generation {done.committed}")
     return "\n".join([*(lines or ["nothing to repair"]), "", report(done.report)])
 
 
@@ -167,10 +167,12 @@ def plan(prepared: Repair) -> str:
     lines = [f"would put aside {plain(slot.name)}" for slot in prepared.aside]
     lines += [
         f"would rewrite {plain(slot.name)} from {plain(source.name)}"
+        if source is not slot
+        else f"would give {plain(slot.name)} a file of its own"
         for slot, source in prepared.rewrite
     ]
     if prepared.gone or prepared.above:
-        lines.append("would commit the newest state that loads again")
+        lines.append("would commit the state that loads once more")
     return "\n".join([*(lines or ["nothing to repair"]), "Nothing was changed."])
 
 

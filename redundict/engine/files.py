@@ -485,14 +485,29 @@ def signature(path: str) -> tuple[int, ...] | None:
         return None
 
 
-def names(directory: str) -> list[str]:
-    """Return the names in a directory, in any order.
+def names(directory: str, prefix: str = "") -> list[str]:
+    """Return the names in a directory that begin with a prefix, in any order.
+
+    A file system may take ``State.json.a0`` and ``state.json.a0`` for one name. Such a name is
+    returned as the prefix spells it.
+
+    Args:
+        directory: The directory.
+        prefix: The beginning of the names. An empty one returns all names.
 
     Raises:
         OSError: If the system refuses.
 
     """
-    return disk.names(directory)
+    spelled, size, folded = set(), len(prefix), prefix.casefold()
+    for name in disk.names(directory):
+        if name.startswith(prefix):
+            spelled.add(name)
+        elif name[:size].casefold() == folded:
+            alike = prefix + name[size:]
+            if disk.exists(os.path.join(directory, alike)):
+                spelled.add(alike)
+    return list(spelled)
 
 
 def open_file(path: str, *, writing: bool = False) -> FileIO:

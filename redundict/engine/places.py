@@ -330,12 +330,12 @@ def _names(folder: str, name: str) -> set[str] | None:
     disk that is not mounted.
     """
     try:
-        names = files.names(folder)
+        names = files.names(folder, f"{name}.")
     except OSError as error:
         errors.reraise_interrupt(error)
         return set() if error.errno in files.ABSENT else None
     layout = Layout(os.path.join(folder, name), (folder,), MIN_KEEP)
-    found = {LETTERS[place[0]] for n in names if n.startswith(name) and (place := layout.parse(n))}
+    found = {LETTERS[place[0]] for n in names if (place := layout.parse(n))}
     return found | ({""} if f"{name}.copies" in names else set())
 
 

@@ -394,10 +394,10 @@ def flaws(slots: Sequence[Slot], survivor: Slot, keep: int) -> list[Flaw]:
         keep: The number of indexes.
 
     """
-    wanted = homes(slots)
     expected = _expected_indexes(slots, survivor, keep)
     newest, others = parted(slots) or (survivor, [])
     apart = {slot.copy for slot in others}
+    wanted = homes(slot for slot in slots if slot.copy not in apart)
     odd = {slot.path for slot in strange(slots)}
     apart_from = f"went on separately from {newest.name}, generation {newest.generation}"
     found = [Flaw(slot, Fault.DIVERGED, apart_from) for slot in others]

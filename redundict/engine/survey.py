@@ -376,7 +376,7 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
     there = [f for copy, f in enumerate(layout.folders) if copy not in layout.away]
     for folder in sorted(set(there)):
         try:
-            names = files.names(folder)
+            names = files.names(folder, prefix)
         except OSError as error:
             errors.reraise_interrupt(error)
             if error.errno in files.ABSENT:
@@ -384,7 +384,7 @@ def _others(layout: Layout, known: Collection[str]) -> list[tuple[str, int, int]
             # A newer generation may be overlooked (law 8).
             raise errors.unlisted(error, layout.path, "slot", folder) from error
         within = os.path.join(folder, "")
-        others = [n for n in names if n.startswith(prefix) and within + n not in known]
+        others = [name for name in names if within + name not in known]
         found += [(within + n, *place) for n in others if (place := layout.parse(n))]
     return sorted(found)
 

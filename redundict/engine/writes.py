@@ -109,7 +109,7 @@ def thin_out_aside(path: str) -> None:
     """
     folder, name = os.path.split(path)
     try:
-        aside = sorted(n for n in files.names(folder) if n.startswith(name + files.ASIDE))
+        aside = sorted(files.names(folder, name + files.ASIDE))
         kept: dict[str, str] = {}
         for candidate in (os.path.join(folder, each) for each in aside):
             if not survey.verify(Slot(0, 0, candidate, SlotState.MISSING))[0].sound:
@@ -226,22 +226,25 @@ def _bad_slots(ledger: Ledger, survivor: Slot, *, older: bool) -> list[tuple[Slo
         known = list(ledger.slots.values())
         wanted = slots.homes(known)
         for flaw in slots.flaws(known, survivor, ledger.layout.keep):
-            source = flaw.slot if flaw.fault is Fault.LINKED else wanted.get(flaw.slot.index)
-            if source and flaw.slot.index != survivor.index and _is_older(flaw.slot, source):
-                found.append((flaw.slot, source))
+            bad, source = flaw.slot, wanted.get(flaw.slot.index)
+            if bad.index == survivor.index:
+                continue
+            if flaw.fault is Fault.LINKED:
+                found.append((bad, bad))  # written again, it has one name
+            elif source and _is_older(bad, source):
+                found.append((bad, source))
     return found
 
 
 def _is_older(bad: Slot, source: Slot) -> bool:
     """Return True if a bad slot cannot hold a newer state, so it may be overwritten.
 
-    A file with several names is its own source.
     Such a slot is missing, or the torn victim of an interrupted commit, or its trailer names the
     generation of the source. A slot that is unreadable may come back with the newest generation.
     """
     is_torn = bad.state is SlotState.TORN and not bad.is_unfinished
     is_torn = is_torn or bad.fault is Fault.MISSING
-    return bad is source or is_torn or (not bad.sound and bad.claimed == source.generation)
+    return is_torn or (not bad.sound and bad.claimed == source.generation)
 
 
 def _refusal(ledger: Ledger, slot: Slot, survivor: Slot | None) -> OSError | None:
