@@ -61,7 +61,8 @@ class Repair:
 
         A slot is put aside just before it is rewritten. If the power fails in between, the slot is
         missing, and its source still holds the same generation. So the survivor loads after a crash
-        at any point, and the repair can run again.
+        at any point, and the repair can run again. The newest slots come first, so that a copy that
+        has parted never stands with the newest slot of one line and older slots of another.
 
         Returns:
             The result, with the state of the store after the repair.
@@ -72,22 +73,21 @@ class Repair:
             ConflictError: If another process wrote to the store in spite of the lock.
 
         """
-        layout, put = self._store.layout, {slot.path: slot for slot in self.aside}
+        layout, unwanted = self._store.layout, {slot.path for slot in self.aside}
+        sources = {slot.path: source for slot, source in self.rewrite}
+        steps = {slot.path: slot for slot, _ in self.rewrite} | {s.path: s for s in self.aside}
         aside: dict[str, str] = {}
-        for slot, source in self.rewrite:
-            with _blamed(slot, "cannot be rewritten"):
-                content = survey.content_of(source)
-                if slot.path in put:
-                    aside[slot.name] = _put_aside(put.pop(slot.path))
-                files.overwrite(
-                    slot.path,
-                    content,
-                    mode_if_new=source.mode,
-                    owner_if_new=source.owner,
-                    afresh=True,
-                )
-        for slot in put.values():
-            aside[slot.name] = _put_aside(slot)
+        for slot in sorted(steps.values(), key=lambda slot: -slot.generation):
+            source = sources.get(slot.path)
+            with _blamed(slot, "cannot be rewritten" if source else "cannot be put aside"):
+                content = survey.content_of(source) if source else b""
+                if slot.path in unwanted:
+                    aside[slot.name] = _put_aside(slot)
+                if source:
+                    mode, owner = source.mode, source.owner
+                    files.overwrite(
+                        slot.path, content, mode_if_new=mode, owner_if_new=owner, afresh=True
+                    )
         loaded, _ = self._store.heal(self._store.read())
         committed = None
         if self.gone or self.above:  # one commit fills one gap; with more, it names no parent

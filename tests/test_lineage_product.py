@@ -17,7 +17,7 @@ import pytest
 
 import redundict
 
-from . import crash
+from . import crash, inside
 from .disk import Image, SimulatedDisk
 
 HISTORIES = int(os.environ.get("REDUNDICT_HISTORIES", "6"))
@@ -129,7 +129,7 @@ class Moment(NamedTuple):
 class PowerCuts(History):
     """The same on simulated disks. The power is cut in half of the sessions, and after the others.
 
-    The locks are real files. A cut may lose their notes. A mount point is emptied after each session.
+    The locks are real files. A cut may lose their notes. Each session empties the mount points.
     """
 
     renames_at_once = False
@@ -246,3 +246,45 @@ def test_a_backup_that_was_put_back_begins_a_branch(tmp_path: Path) -> None:
         shutil.copy(slot, here)
     with pytest.raises(redundict.DivergedError):
         redundict.open(here / "s")
+
+
+class Interrupted(inside.QuickDisk):
+    """A disk on which a process ends at one of its renames."""
+
+    def __init__(self, renames: int) -> None:
+        self.left = renames
+
+    def rename(self, old: str, new: str) -> None:
+        if not self.left:
+            raise KeyboardInterrupt
+        self.left -= 1
+        super().rename(old, new)
+
+
+@pytest.mark.parametrize("renames", range(8))
+def test_a_repair_that_is_interrupted_mixes_no_lines(
+    tmp_path: Path, renames: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy with a newest slot of its own would go on, and count the other line's as older."""
+    here, there = tmp_path / "one", tmp_path / "two"
+    here.mkdir()
+    with redundict.open(here / "s") as state:
+        for state["of"] in ("both", "both again"):
+            state.sync()
+    shutil.copytree(here, there)
+    for folder, number in ((here, 1), (there, 2)):
+        with redundict.open(folder / "s") as state:
+            for state["of"] in [f"{folder.name} {n}" for n in range(number)]:
+                state.sync()
+    for slot in here.glob("s.b?"):
+        slot.unlink()
+    for slot in there.glob("s.b?"):
+        shutil.copy(slot, here)
+    inside.use_disk(monkeypatch, Interrupted(renames))
+    with suppress(KeyboardInterrupt):
+        redundict.repair(here / "s", prefer="a")
+    held = b"".join(slot.read_bytes() for slot in here.glob("s.b?"))
+    assert not (b"two 1" in held and b"one 0" in held)
+    everything = b"".join(file.read_bytes() for file in here.iterdir())
+    assert b"two 0" in everything
+    assert b"two 1" in everything
