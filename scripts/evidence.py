@@ -37,6 +37,7 @@ KILLS: Final = 5_000
 INPUTS: Final = 2_000_000
 CUTS: Final = 500  #: Per program and file system.
 REFUSALS: Final = 0.25  #: The part of all calls and errors that strace refuses.
+HISTORIES: Final = 2_500  #: Of copies that come and go, for each kind; there are 48 kinds.
 TESTS: Final = 65  #: Enumerations and mutants, for the bar.
 OPTIONS: Final = ("-q", "-p", "no:cacheprovider", "-n=0", "-m=")  #: In this process, all tests.
 Rows = list[tuple[str, int, int]]  #: What was tried, how often, and how often it went wrong.
@@ -74,6 +75,17 @@ def simulated(tick: Callable[[], object]) -> Rows:
     return [
         ("crash states of the simulated disk", cuts.states, cuts.failed),
         ("mutants of redundict, each caught", mutants.passed, mutants.failed),
+    ]
+
+
+def separated(scale: float, tick: Callable[[], object]) -> Rows:
+    """Return what histories of copies that part and meet say, in the model and on the product."""
+    os.environ["REDUNDICT_HISTORIES"] = str(max(40, int(HISTORIES * scale)))
+    os.environ["REDUNDICT_FAULTS"] = "2" if scale >= 1 else "1"
+    model, product = (tests([name], tick) for name in ("test_lineage", "test_lineage_product"))
+    return [
+        ("histories of copies that part and meet, in the model", model.states, model.failed),
+        ("the same on redundict, with power cuts", product.states, product.failed),
     ]
 
 
@@ -134,6 +146,7 @@ def main() -> int:
         rows += refused(REFUSALS * args.scale, args.seed, progress)
         rows += interrupted(args.scale, args.seed, bar("interrupts", None))
         rows += simulated(bar("simulated disk, mutants", TESTS))
+        rows += separated(args.scale, bar("copies that part and meet", None))
         if why_not:
             print(f"left out: power cuts on file systems ({why_not})", file=sys.stderr)
         else:

@@ -12,6 +12,7 @@ grow from it and nobody was told. Nothing in this module reads or writes a file.
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -21,6 +22,11 @@ from itertools import count
 from typing import Any, Protocol, TypeVar
 
 from .inside import Head, Line, Slot, SlotState, Trailer, lineage, slots, trailer
+
+#: Histories of each kind that are played; the evidence asks for more.
+HISTORIES = int(os.environ.get("REDUNDICT_HISTORIES", "40"))
+#: Writes that may fail in a history if all histories are played. With 2, it takes six minutes.
+FAULTS = int(os.environ.get("REDUNDICT_FAULTS", "1"))
 
 T = TypeVar("T")
 LETTERS = "abc"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,15 +11,11 @@ import pytest
 
 from . import lineage_model as model
 from .inside import NO_LINE, Head, Line, Point, lineage, slots, trailer
+from .lineage_model import FAULTS, HISTORIES
 
 Record = Callable[[str, object], None]
 X, Y, Z = "aaaaaaaa", "bbbbbbbb", "cccccccc"
 
-
-#: Histories of each kind; half a million in all are played in the evidence with 12500.
-HISTORIES = int(os.environ.get("REDUNDICT_HISTORIES", "100"))
-#: Writes that may fail in a history of which every one is played; 2 takes ten minutes.
-FAULTS = int(os.environ.get("REDUNDICT_FAULTS", "1"))
 
 NEW = ("open",) * 8
 EVENTS: dict[str, tuple[tuple[str, ...], int]] = {
@@ -66,6 +61,7 @@ def test_a_copy_that_was_away_for_a_week_is_no_alarm(copies: int) -> None:
     assert counts["false alarm"] == counts["silent loss"] == 0, counts
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("sessions", [3, 4])
 def test_every_short_history_of_two_copies_loses_nothing(
     sessions: int, record_property: Record
