@@ -6,16 +6,25 @@
 
 One checkout writes a store of each kind. Then something happens to its files, or nothing. The other
 checkout loads it, opens it, commits to it, rolls it back and checks it. At last the first checkout
-loads the store again. Each checkout works in processes of its own. The table counts the stores;
-exits with 1 if any of them was not as it has to be.
+loads the store again.
+
+Then both open stores with a copy on each of two disks that come and go, in random order. What this
+version overwrites must be older than what loads, or put aside, or was reported before. What version
+0.1 took for older is not counted: it did not tell.
+
+Each checkout works in processes of its own. The table counts the stores; exits with 1 if any of
+them was not as it has to be.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -47,6 +56,8 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     "keep=4, thinned": {"keep": 4, "history": "thinned"},
     "one copy": {"keep": 2, "copies": 1},
     "three copies, keep=3": {"keep": 3, "copies": 3},
+    "two folders, keep=2": {"keep": 2, "copies": ["here", "there"]},
+    "two folders, keep=4": {"keep": 4, "copies": ["here", "there"]},
     "csv": {"keep": 2, "format": "csv"},
     "pickle": {"keep": 2, "format": "pickle"},
 }  #: Options of `open`, by the name of the kind.
@@ -56,10 +67,9 @@ NO_OPTIONS: Final = ("keep=2", "keep=4, thinned")  #: Kinds that are opened with
 def slots_of(path: str, number: int) -> list[str]:
     """Return the files that hold a generation, in the order of the copies."""
     mark = f" generation={number} ".encode()
-    folder, name = os.path.split(path)
-    files = [os.path.join(folder, other) for other in sorted(os.listdir(folder))]
-    own = [file for file in files if os.path.basename(file).startswith(f"{name}.")]
-    return [file for file in own if mark in Path(file).read_bytes()[-600:]]
+    here = Path(path)
+    own = sorted(here.parent.parent.glob(f"*/{here.name}.??"), key=lambda file: file.name)
+    return [str(file) for file in own if mark in file.read_bytes()[-600:]]
 
 
 def flip(file: str) -> None:
@@ -128,15 +138,19 @@ def do(work: str, path: str, options: dict[str, Any]) -> str:
     redundict = importlib.import_module("redundict")
     format = options.get("format", "json")
     content = rows_of if format == "csv" else state_of
+    if work == "session":
+        return session(redundict, path, **options)
+    word = "copies" if "copies" in inspect.signature(redundict.load).parameters else "folders"
+    where = {word: options["copies"]} if isinstance(options.get("copies"), list) else {}
     if work == "load":
-        state = redundict.load(path, format=format)
+        state = redundict.load(path, format=format, **where)
         return str(state["number"] if _is_exact(state, content) else "corrupt")
     if work == "rollback":
-        return str(redundict.rollback(path))
+        return str(redundict.rollback(path, **where))
     if work == "repair":
-        return str(redundict.repair(path).report.state)
+        return str(redundict.repair(path, **where).report.state)
     if work == "check":
-        return str(redundict.check(path).state)
+        return str(redundict.check(path, **where).state)
     with redundict.open(path, "c" if work == "write" else "w", **options) as state:
         if work == "write":
             for number in range(1, LAST + 1):
@@ -150,6 +164,24 @@ def do(work: str, path: str, options: dict[str, Any]) -> str:
             state.update(content(number + more))
             state.sync()
         return str(state.generation == began + COMMITS)
+
+
+def session(redundict: Any, path: str, copies: list[str], keep: int, numbers: list[int]) -> str:
+    """Open a store on two disks, commit once for each number; return those of its history."""
+    told = False
+    try:
+        state = redundict.open(path, copies=copies, keep=keep)
+    except redundict.DivergedError:
+        told = True
+        word = "copies" if "copies" in inspect.signature(redundict.repair).parameters else "folders"
+        redundict.repair(path, prefer="ab"[sum(numbers) % 2], **{word: copies})
+        state = redundict.open(path, copies=copies, keep=keep)
+    with state:
+        for number in numbers:
+            state["history"] = [*state.get("history", []), number]
+            state["mark"] = f"<{number}>"
+            state.sync()
+        return json.dumps({"history": state.get("history", []), "told": told})
 
 
 def _is_exact(state: State, content: Callable[[int], State]) -> bool:
@@ -199,12 +231,17 @@ def steps(
 def tried(first: Checkout, second: Checkout, folder: str) -> tuple[int, list[str]]:
     """Return how many stores were tried, and what was not as it has to be."""
     count, wrong = 0, []
-    for kind, options in KINDS.items():
+    for kind, named in KINDS.items():
         for event in EVENTS:
-            if options.get("copies") == 1 and event is not undamaged:
+            if named.get("copies") == 1 and event is not undamaged:
                 continue
+            folders = [os.path.join(folder, str(count), name) for name in ("here", "there")]
+            apart = isinstance(named.get("copies"), list)
+            options = named | {"copies": folders} if apart else named
             for plain in (False, True) if kind in NO_OPTIONS else (False,):
-                path = os.path.join(folder, f"{count}.state")
+                for each in folders:
+                    os.makedirs(each, exist_ok=True)
+                path = os.path.join(folders[0], f"{plain}.state")
                 label = f"{kind}, {event.__name__}{', opened without options' * plain}"
                 trial = options, {} if plain else options, event
                 found = steps(first, second, path, trial)
@@ -213,10 +250,82 @@ def tried(first: Checkout, second: Checkout, folder: str) -> tuple[int, list[str
     return count, wrong
 
 
+class Disks:
+    """A store with a copy on each of two disks that come and go, opened by two versions."""
+
+    def __init__(self, folder: str, rng: random.Random) -> None:
+        self.disks = [Path(folder, name) for name in ("here", "there")]
+        for disk in self.disks:
+            disk.mkdir()
+        self.rng, self.keep = rng, rng.choice((2, 4))
+        self.away: set[int] = set()
+        self.tried: list[int] = []
+        self.not_counted: set[int] = set()
+
+    def arrange(self, there: set[int]) -> None:
+        """Mount some disks. The mount point of the others is an empty folder."""
+        for number, disk in enumerate(self.disks):
+            aside = disk.with_suffix(".away")
+            if number in there and number in self.away:
+                shutil.rmtree(disk)
+                aside.rename(disk)
+                self.away.remove(number)
+            elif number not in there and number not in self.away:
+                disk.rename(aside)
+                disk.mkdir()
+                self.away.add(number)
+
+    def held(self) -> set[int]:
+        """Return the numbers of the states that lie on the disks that are there."""
+        there = [disk for number, disk in enumerate(self.disks) if number not in self.away]
+        content = b"".join(file.read_bytes() for disk in there for file in disk.iterdir())
+        return {number for number in self.tried if b"<%d>" % number in content}
+
+    def open(self, checkout: Checkout, *, is_old: bool, there: set[int]) -> Iterator[str]:
+        """Open the store for a session; yield each state that was overwritten silently."""
+        self.arrange(there)
+        before, began = self.held(), len(self.tried)
+        numbers = [began + 1 + more for more in range(self.rng.choice((0, 1, 1, 2, 3)))]
+        self.tried += numbers
+        path = str(self.disks[min(there)] / "s")
+        copies = [str(disk) for disk in self.disks]
+        options = {"copies": copies, "keep": self.keep, "numbers": numbers}
+        answer = checkout.ask("session", path, options)
+        if answer.startswith("failed"):
+            yield f"{'0.1' if is_old else 'this version'}: {answer}"
+            return
+        history = set(json.loads(answer)["history"])
+        if is_old:
+            self.not_counted |= before - history
+        else:
+            yield from (f"{n} lost" for n in before - history - self.held() - self.not_counted)
+
+
+def parted(old: Checkout, new: Checkout, histories: int) -> list[str]:
+    """Return what went wrong with stores on disks that part and meet."""
+    wrong = []
+    for seed in range(histories):
+        rng = random.Random(seed)  # noqa: S311 - a seed repeats the history
+        with tempfile.TemporaryDirectory(prefix="versions-") as folder:
+            disks = Disks(folder, rng)
+            turns = [old, *rng.choices((old, new, new), k=7), new]
+            for turn, checkout in enumerate(turns):
+                there = {0, 1} if turn in (0, 8) else set(rng.choice(([0], [1], [0, 1])))
+                found = disks.open(checkout, is_old=checkout is old, there=there)
+                wrong += [f"history {seed}, session {turn}: {what}" for what in found]
+            path, copies = str(disks.disks[0] / "s"), [str(disk) for disk in disks.disks]
+            options = {"copies": copies, "keep": disks.keep, "numbers": []}
+            answers = [checkout.ask("session", path, options) for checkout in (new, old)]
+            if answers[0] != answers[1]:
+                wrong.append(f"history {seed}: {answers[0]} and {answers[1]}")
+    return wrong
+
+
 def main() -> int:
     """Try both directions and print the table; return 1 if anything went wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("checkouts", nargs="*", metavar="CHECKOUT", help="of 0.1, and of today")
+    parser.add_argument("--histories", type=int, default=200, help="of two disks (200)")
     parser.add_argument("--do", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.do:
@@ -234,6 +343,11 @@ def main() -> int:
             print(f"{names}: {what}", file=sys.stderr)
         rows.append(f"| {names} | {count} | {len(wrong)} |")
         total += len(wrong)
+    wrong = parted(old, new, args.histories)
+    for what in wrong:
+        print(f"two disks: {what}", file=sys.stderr)
+    rows.append(f"| 0.1, on two disks | both in turn | {args.histories} | {len(wrong)} |")
+    total += len(wrong)
     print("\n".join(rows))
     return int(total > 0)
 
