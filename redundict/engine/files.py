@@ -278,6 +278,8 @@ class Overwriting:
         """
         wanted = self.mode if self.mode is not None else self.mode_if_new
         bits, self._name = 0o666 if wanted is None else wanted, self.path
+        if self.owner_if_new and self.owner_if_new != _ourselves():
+            bits &= 0o700  # until it has its group
         if not self.afresh:
             file, created = _open_or_create(self.path, bits)
             self._file = file
@@ -289,7 +291,9 @@ class Overwriting:
             self._file, created = file, True
             before = disk.stat(file)
         if created and self.owner_if_new and self.owner_if_new != before.owner:
-            self._set_owner(file, *self.owner_if_new)
+            is_given = self._set_owner(file, *self.owner_if_new)
+            if self.mode is None and wanted is not None and not is_given:
+                wanted = without_group(wanted)
         if (created or wanted == self.mode) and wanted not in (None, before.mode):
             self._set_mode(file, wanted)
         small = sum(map(len, self.parts)) < _LARGE
@@ -302,8 +306,11 @@ class Overwriting:
         self._flush_all = not self.durable or not before.size == size <= before.allocated
         self._flush_name = not self.durable or created or self.afresh
 
-    def _set_owner(self, file: FileIO, user: int, group: int) -> None:
-        """Set the owner, or only the group, if the system allows it."""
+    def _set_owner(self, file: FileIO, user: int, group: int) -> bool:
+        """Set the owner, or only the group, if the system allows it; return True if it has both.
+
+        Return True, too, if it has only the group.
+        """
         try:
             try:
                 disk.chown(file, user, group)
@@ -314,6 +321,8 @@ class Overwriting:
             errors.reraise_interrupt(error)
             if error.errno not in _UNSUPPORTED:
                 raise
+            return False
+        return True
 
     def _set_mode(self, file: FileIO, mode: int) -> None:
         """Set the permission bits. They must be set only if the caller named them.
@@ -362,6 +371,22 @@ class Overwriting:
             remove_quietly(name)
 
 
+def without_group(mode: int) -> int:
+    """Return permission bits for a file whose group could not be set.
+
+    They were meant for another group, so the group gets what everybody has.
+
+    >>> f"{without_group(0o640):o} {without_group(0o664):o} {without_group(0o600):o}"
+    '600 644 600'
+    """
+    return mode & ~0o070 | mode & 0o070 & (mode & 0o007) << 3
+
+
+def _ourselves() -> tuple[int, int] | None:
+    """Return the user and the group of the files that this process creates."""
+    return (os.geteuid(), os.getegid()) if hasattr(os, "fchown") else None
+
+
 def overwrite_all(files: Sequence[Overwriting]) -> Failures:
     """Write all files, then flush all files.
 
@@ -401,6 +426,7 @@ def overwrite(
     path: str,
     content: bytes,
     *,
+    mode: int | None = None,
     mode_if_new: int | None = None,
     owner_if_new: tuple[int, int] | None = None,
     afresh: bool = False,
@@ -410,6 +436,7 @@ def overwrite(
     Args:
         path: The path of the file.
         content: The new content.
+        mode: As in `Overwriting`.
         mode_if_new: As in `Overwriting`.
         owner_if_new: As in `Overwriting`.
         afresh: As in `Overwriting`.
@@ -418,9 +445,7 @@ def overwrite(
         OSError: If the system refuses. The content of the file is unknown, unless `afresh`.
 
     """
-    file = Overwriting(
-        path, [content], mode_if_new=mode_if_new, owner_if_new=owner_if_new, afresh=afresh
-    )
+    file = Overwriting(path, [content], mode, mode_if_new, owner_if_new, afresh=afresh)
     failures = overwrite_all([file])
     if failures:
         raise failures.pop(path)
