@@ -24,7 +24,7 @@ from .engine.layout import Copies, Layout
 from .engine.newest import Loaded
 from .engine.slots import Slot, SlotState
 from .engine.store import Outcome, Store
-from .engine.writes import thin_out_aside
+from .engine.writes import remove_leftovers, thin_out_aside
 from .errors import Fault
 from .stored import Stored
 
@@ -79,6 +79,7 @@ class Repair:
                 content = survey.content_of(source)
                 if slot.path in put:
                     aside[slot.name] = _put_aside(put.pop(slot.path))
+                remove_leftovers(slot.path, [source], source)
                 files.overwrite(
                     slot.path,
                     content,

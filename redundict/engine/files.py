@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader, FileIO
 from typing import Final, NamedTuple
@@ -44,8 +45,11 @@ _PIECE: Final = 1 << 20  #: Bytes of a file that are hashed at once.
 _HUGE: Final = 1 << 30  #: Bytes from which a file is tested for holes.
 _PACKED: Final = 1000  #: Nothing but zeros is packed so many times more tightly.
 
+#: What follows the name of a file in the name of a new file: see `_create_beside`.
+_NUMBERED: Final = re.compile(r"\.new(?:[2-9]|[1-9][0-9]{1,2})?")
 _LATEST: Final = 1 << 37  #: Seconds since the epoch that every platform can convert.
 
+NEW: Final = ".new"  #: Follows the name of a file that is to be replaced; a number may follow it.
 ASIDE: Final = ".aside-"  #: Follows the name of a slot that was put aside; the time follows it.
 
 #: The errors of the system, by the path of the file.
@@ -484,6 +488,40 @@ def remove(path: str) -> None:
     disk.remove(path)
 
 
+def remove_leftovers(
+    path: str, is_known: Callable[[bytes], bool], *, most: int, owner: tuple[int, int] | None
+) -> None:
+    """Remove the new files that killed writers left beside a file, if nobody needs them.
+
+    A file may as well belong to somebody else. So it is removed only if it is a regular file with
+    one name, belongs to the user of this process or to `owner`, did not change meanwhile, and
+    `is_known`. The caller holds the lock, so no writer is at work.
+
+    Args:
+        path: The path of the file that is to be replaced.
+        is_known: Returns True for bytes that are needed no more.
+        most: The size in bytes from which a file is left.
+        owner: The user and the group of the files beside it, if they are known.
+
+    """
+    if not disk.exists(f"{path}{NEW}"):
+        return
+    folder, name = os.path.split(path)
+    for found in names(folder, f"{name}{NEW}"):
+        leftover = os.path.join(folder, found)
+        facts = signature(leftover)
+        try:
+            data, stat = read(leftover, most=most)
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            continue
+        mine = [each[0] for each in (_ourselves(), owner) if each]
+        is_ours = _NUMBERED.fullmatch(found, len(name)) and stat.links == 1
+        is_ours = is_ours and (stat.owner is None or stat.owner[0] in mine)
+        if is_ours and stat.size == len(data) and is_known(data) and facts == signature(leftover):
+            remove_quietly(leftover)
+
+
 def take_unflushed() -> dict[str, str]:
     """Return the folders that the file system could not flush, each with the reason.
 
@@ -600,10 +638,10 @@ def _create_beside(path: str, mode: int) -> tuple[FileIO, str]:
     """Create a file that is to replace `path`. Return it and its name.
 
     An interrupted write may have left such a file. It may as well belong to somebody else, so a
-    name that is taken is not used.
+    name that is taken is not used. `remove_leftovers` removes what is safe to remove.
     """
     for count in range(1, _NAMES):
-        name = f"{path}.new" if count == 1 else f"{path}.new{count}"
+        name = f"{path}{NEW}" if count == 1 else f"{path}{NEW}{count}"
         try:
             return disk.create(name, mode), name
         except FileExistsError as error:

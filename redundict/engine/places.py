@@ -185,6 +185,7 @@ def write(layout: Layout, survivor: Slot | None = None, mode: int | None = None)
                 is_wider = mode is not None and stat.owner and stat.mode & ~mode
                 if data == content and not is_wider:
                     continue
+            files.remove_leftovers(path, content.startswith, most=_MOST, owner=owner)
             files.overwrite(path, content, **facts, owner_if_new=owner, afresh=True)
         except OSError as error:
             errors.reraise_interrupt(error)
