@@ -1,4 +1,4 @@
-"""Evidence: tell whether a person edited a slot, and list the files that were put aside.
+"""Evidence: tell whether a person edited a slot, and list what was put aside or left over.
 
 A slot that was edited by hand does not verify, and yet its payload decodes. Only a format that runs
 no code is used to find out. This module writes nothing.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from . import errors
-from .engine import files
+from .engine import clock, files
 from .engine.layout import Layout
 from .engine.ledger import MOST_DECODED
 from .engine.slots import Flaw, Slot
@@ -19,6 +20,10 @@ from .formats.resolve import safe_format
 
 EDITED: Final = "edited by hand? Its payload still decodes"
 _FORMAT: Final = re.compile(rb"redundict .* format=([\w.+-]+) ", re.ASCII)
+_BESIDE: Final = re.compile(
+    rf"(.+?)(?:({re.escape(files.ASIDE)}).*|({re.escape(files.NEW)})[0-9]*)", re.DOTALL
+)
+_AT_WORK: Final = 60.0  #: Seconds for which a writer may need a new file.
 _WITHOUT_TRAILER: Final = ("json", "literal")  #: CSV would decode nearly any text.
 
 
@@ -67,17 +72,28 @@ def _is_edited(slot: Slot, aside: str | None) -> bool:
 
 def put_aside(layout: Layout) -> list[str]:
     """Return the paths of the files that were put aside beside the slots of a store."""
-    found = []
+    return [path for path, kind in _beside(layout) if kind == files.ASIDE]
+
+
+def left_over(layout: Layout) -> list[str]:
+    """Return the paths of the new files that killed writers left beside a store.
+
+    A file that changed a moment ago may belong to a writer that is at work.
+    """
+    found = [path for path, kind in _beside(layout) if kind == files.NEW]
+    modified = ((path, files.plain_modified(path)) for path in found)
+    return [path for path, when in modified if when and clock.distance(when) > _AT_WORK]
+
+
+def _beside(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Yield the path of each file beside the slots that nothing reads, and what it is."""
     for folder in sorted(set(layout.folders)):
         try:
             names = files.names(folder, f"{layout.name}.")
         except OSError as error:
             errors.reraise_interrupt(error)
             continue
-        aside = [name.partition(files.ASIDE)[::2] for name in names if files.ASIDE in name]
-        found += [
-            os.path.join(folder, name + files.ASIDE + when)
-            for name, when in sorted(aside)
-            if layout.parse(name)
-        ]
-    return found
+        for name in sorted(names):
+            match = _BESIDE.fullmatch(name)
+            if match and (layout.parse(match[1]) or match[1] == f"{layout.name}.copies"):
+                yield os.path.join(folder, name), match[2] or match[3]

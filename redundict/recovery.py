@@ -24,7 +24,7 @@ from .engine.layout import Copies, Layout
 from .engine.newest import Loaded
 from .engine.slots import Slot, SlotState
 from .engine.store import Outcome, Store
-from .engine.writes import thin_out_aside
+from .engine.writes import remove_leftovers, thin_out_aside
 from .errors import Fault
 from .stored import Stored
 
@@ -84,6 +84,7 @@ class Repair:
                 if slot.path in unwanted:
                     aside[slot.name] = _put_aside(slot)
                 if source:
+                    remove_leftovers(slot.path, [source], source)
                     mode, owner = source.mode, source.owner
                     files.overwrite(
                         slot.path, content, mode_if_new=mode, owner_if_new=owner, afresh=True

@@ -39,6 +39,8 @@ class Report:
         status: One sentence for a person.
         action: The command to run next; None if there is nothing to do.
         aside: The paths of the files that were put aside. Nothing reads them.
+        leftovers: The paths of the files that killed writers left, or that have such a name.
+            Nothing reads them.
 
     """
 
@@ -50,6 +52,7 @@ class Report:
     status: str
     action: str | None
     aside: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
 
     @property
     def generations(self) -> list[Generation]:
@@ -178,6 +181,7 @@ def _look(path: str, copies: Copies | None) -> tuple[Layout, Report]:
         status=status,
         action=action,
         aside=tuple(evidence.put_aside(layout)),
+        leftovers=tuple(evidence.left_over(layout)),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -212,3 +214,147 @@ def test_a_new_file_that_gets_no_name_is_removed(
         redundict.repair(store)
     monkeypatch.undo()
     assert not list(tmp_path.glob("*.new*"))
+
+
+# --- what is created beside a store
+
+
+def permissions(file: Path) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_uid, found.st_gid, found.st_mode & 0o777
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> list[Path]:
+    """Make two folders, as two disks would be."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    return folders
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    """Let files that are created without a mode be open to everybody."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+class Created(inside.Disk):
+    """A real disk that notes the permission bits of each file at its creation."""
+
+    def __init__(self) -> None:
+        self.bits: dict[str, int] = {}
+
+    def create(self, path: str, mode: int) -> FileIO:
+        file = super().create(path, mode)
+        self.bits[os.path.basename(path)] = os.fstat(file.fileno()).st_mode & 0o777
+        return file
+
+
+def test_no_file_has_wider_bits_than_mode_at_any_moment(
+    disks: list[Path], open_umask: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slots, lists and locks of a secret store are never open to others, not even when empty."""
+    inside.use_disk(monkeypatch, created := Created())
+    with redundict.open(disks[0] / "s", copies=disks, mode=0o600) as state:
+        state["n"] = 1
+    assert created.bits
+    assert set(created.bits.values()) == {0o600}
+    files = [file for folder in disks for file in folder.iterdir()]
+    assert {file.name for file in files} == {"s.a0", "s.b0", "s.copies", "s.lock"}
+    assert {permissions(file)[2] for file in files} == {0o600}
+
+
+def test_a_list_gets_the_mode_of_the_slots(disks: list[Path], open_umask: None) -> None:
+    """A list that is written again is as the files beside it, whatever the umask."""
+    with redundict.open(disks[0] / "s", copies=disks, mode=0o640) as state:
+        state["n"] = 1
+    for folder in disks:
+        (folder / "s.copies").unlink()
+    redundict.open(disks[0] / "s", copies=disks).close()
+    assert {permissions(folder / "s.copies")[2] for folder in disks} == {0o640}
+
+
+def test_a_list_with_wider_bits_than_mode_is_written_again(
+    disks: list[Path], open_umask: None
+) -> None:
+    """A store of an earlier version gets its mode at the next opening."""
+    with redundict.open(disks[0] / "s", copies=disks, mode=0o600) as state:
+        state["n"] = 1
+    for folder in disks:
+        os.chmod(folder / "s.copies", 0o644)
+    redundict.open(disks[0] / "s", mode=0o600).close()
+    assert {permissions(folder / "s.copies")[2] for folder in disks} == {0o600}
+
+
+@pytest.mark.parametrize("ending", ["copies", "lock"])
+def test_what_root_creates_in_each_folder_belongs_to_the_user(
+    disks: list[Path], ending: str
+) -> None:
+    """The list and the lock of both folders, and not only those beside the path."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with redundict.open(disks[0] / "s", copies=disks, mode=0o640) as state:
+        state["n"] = 1
+    for folder in disks:
+        for file in folder.iterdir():
+            os.chown(file, 65534, 65533)
+        (folder / f"s.{ending}").unlink()
+    redundict.open(disks[0] / "s", copies=disks).close()
+    files = [file for folder in disks for file in folder.iterdir()]
+    assert len(files) == 6
+    assert {permissions(file) for file in files} == {(65534, 65533, 0o640)}
+
+
+def test_a_lock_that_root_takes_again_belongs_to_the_user(users: str) -> None:
+    """The lock file was deleted while root had the store open."""
+    with redundict.open(users, keep=2) as state:
+        os.unlink(f"{users}.lock")
+        state["n"] = 3
+    assert permissions(Path(f"{users}.lock")) == (65534, 65533, 0o640)
+
+
+def test_a_lock_of_a_shared_store_that_root_creates_belongs_to_the_user(users: str) -> None:
+    """The lock file was deleted between two commits."""
+    with redundict.open(users, keep=2, shared=True) as state:
+        os.unlink(f"{users}.lock")
+        state["n"] = 3
+        state.sync()
+        assert permissions(Path(f"{users}.lock")) == (65534, 65533, 0o640)
+
+
+def test_a_group_that_cannot_be_set_gets_no_permissions(
+    users: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bits that were meant for the group of the slots do not open a file to another group."""
+    os.unlink(f"{users}.b1")
+    inside.fail_on(monkeypatch, "chown", errno.EPERM)
+    redundict.open(users, keep=2).close()
+    assert permissions(Path(f"{users}.b1")) == (os.geteuid(), os.getegid(), 0o600)
+
+
+def test_a_file_for_another_group_is_not_open_before_it_has_the_group(
+    users: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who opens it in that moment could read it later."""
+    os.unlink(f"{users}.b1")
+    inside.use_disk(monkeypatch, created := Created())
+    redundict.open(users, keep=2).close()
+    assert set(created.bits.values()) == {0o600}
+    assert permissions(Path(f"{users}.b1")) == (65534, 65533, 0o640)
+
+
+def test_a_lock_whose_group_cannot_be_set_is_not_open_to_another(
+    users: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bits for the group of the slots are not given to the group of this process."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "refused")
+
+    os.unlink(f"{users}.lock")
+    monkeypatch.setattr(os, "fchown", refuse)
+    redundict.open(users, keep=2).close()
+    assert permissions(Path(f"{users}.lock")) == (os.geteuid(), os.getegid(), 0o600)

@@ -86,6 +86,7 @@ def _report(report: Report) -> Record:
         "status": report.status,
         "action": report.action,
         "aside": list(report.aside),
+        "leftovers": list(report.leftovers),
         "slots": [_slot(report, slot) for slot in report.slots],
     }
 

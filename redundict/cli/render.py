@@ -65,6 +65,7 @@ def report(checked: Report) -> str:
             facts = (str(t.generation), local(t.written), str(t.length), t.format)
         rows.append((name, *facts, state))
     aside = [f"put aside: {plain(path)}" for path in checked.aside]
+    aside += [f"left over: {plain(path)}" for path in checked.leftovers]
     return "\n".join([head(checked), "", table(rows), *([""] if aside else []), *aside])
 
 

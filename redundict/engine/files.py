@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from io import BufferedReader, FileIO
 from typing import Final, NamedTuple
@@ -44,8 +45,11 @@ _PIECE: Final = 1 << 20  #: Bytes of a file that are hashed at once.
 _HUGE: Final = 1 << 30  #: Bytes from which a file is tested for holes.
 _PACKED: Final = 1000  #: Nothing but zeros is packed so many times more tightly.
 
+#: What follows the name of a file in the name of a new file: see `_create_beside`.
+_NUMBERED: Final = re.compile(r"\.new(?:[2-9]|[1-9][0-9]{1,2})?")
 _LATEST: Final = 1 << 37  #: Seconds since the epoch that every platform can convert.
 
+NEW: Final = ".new"  #: Follows the name of a file that is to be replaced; a number may follow it.
 ASIDE: Final = ".aside-"  #: Follows the name of a slot that was put aside; the time follows it.
 
 #: The errors of the system, by the path of the file.
@@ -278,6 +282,8 @@ class Overwriting:
         """
         wanted = self.mode if self.mode is not None else self.mode_if_new
         bits, self._name = 0o666 if wanted is None else wanted, self.path
+        if self.owner_if_new and self.owner_if_new != _ourselves():
+            bits &= 0o700  # until it has its group
         if not self.afresh:
             file, created = _open_or_create(self.path, bits)
             self._file = file
@@ -289,7 +295,9 @@ class Overwriting:
             self._file, created = file, True
             before = disk.stat(file)
         if created and self.owner_if_new and self.owner_if_new != before.owner:
-            self._set_owner(file, *self.owner_if_new)
+            is_given = self._set_owner(file, *self.owner_if_new)
+            if self.mode is None and wanted is not None and not is_given:
+                wanted = without_group(wanted)
         if (created or wanted == self.mode) and wanted not in (None, before.mode):
             self._set_mode(file, wanted)
         small = sum(map(len, self.parts)) < _LARGE
@@ -302,8 +310,11 @@ class Overwriting:
         self._flush_all = not self.durable or not before.size == size <= before.allocated
         self._flush_name = not self.durable or created or self.afresh
 
-    def _set_owner(self, file: FileIO, user: int, group: int) -> None:
-        """Set the owner, or only the group, if the system allows it."""
+    def _set_owner(self, file: FileIO, user: int, group: int) -> bool:
+        """Set the owner, or only the group, if the system allows it; return True if it has both.
+
+        Return True, too, if it has only the group.
+        """
         try:
             try:
                 disk.chown(file, user, group)
@@ -314,6 +325,8 @@ class Overwriting:
             errors.reraise_interrupt(error)
             if error.errno not in _UNSUPPORTED:
                 raise
+            return False
+        return True
 
     def _set_mode(self, file: FileIO, mode: int) -> None:
         """Set the permission bits. They must be set only if the caller named them.
@@ -362,6 +375,22 @@ class Overwriting:
             remove_quietly(name)
 
 
+def without_group(mode: int) -> int:
+    """Return permission bits for a file whose group could not be set.
+
+    They were meant for another group, so the group gets what everybody has.
+
+    >>> f"{without_group(0o640):o} {without_group(0o664):o} {without_group(0o600):o}"
+    '600 644 600'
+    """
+    return mode & ~0o070 | mode & 0o070 & (mode & 0o007) << 3
+
+
+def _ourselves() -> tuple[int, int] | None:
+    """Return the user and the group of the files that this process creates."""
+    return (os.geteuid(), os.getegid()) if hasattr(os, "fchown") else None
+
+
 def overwrite_all(files: Sequence[Overwriting]) -> Failures:
     """Write all files, then flush all files.
 
@@ -401,6 +430,7 @@ def overwrite(
     path: str,
     content: bytes,
     *,
+    mode: int | None = None,
     mode_if_new: int | None = None,
     owner_if_new: tuple[int, int] | None = None,
     afresh: bool = False,
@@ -410,6 +440,7 @@ def overwrite(
     Args:
         path: The path of the file.
         content: The new content.
+        mode: As in `Overwriting`.
         mode_if_new: As in `Overwriting`.
         owner_if_new: As in `Overwriting`.
         afresh: As in `Overwriting`.
@@ -418,9 +449,7 @@ def overwrite(
         OSError: If the system refuses. The content of the file is unknown, unless `afresh`.
 
     """
-    file = Overwriting(
-        path, [content], mode_if_new=mode_if_new, owner_if_new=owner_if_new, afresh=afresh
-    )
+    file = Overwriting(path, [content], mode, mode_if_new, owner_if_new, afresh=afresh)
     failures = overwrite_all([file])
     if failures:
         raise failures.pop(path)
@@ -457,6 +486,40 @@ def remove(path: str) -> None:
 
     """
     disk.remove(path)
+
+
+def remove_leftovers(
+    path: str, is_known: Callable[[bytes], bool], *, most: int, owner: tuple[int, int] | None
+) -> None:
+    """Remove the new files that killed writers left beside a file, if nobody needs them.
+
+    A file may as well belong to somebody else. So it is removed only if it is a regular file with
+    one name, belongs to the user of this process or to `owner`, did not change meanwhile, and
+    `is_known`. The caller holds the lock, so no writer is at work.
+
+    Args:
+        path: The path of the file that is to be replaced.
+        is_known: Returns True for bytes that are needed no more.
+        most: The size in bytes from which a file is left.
+        owner: The user and the group of the files beside it, if they are known.
+
+    """
+    if not disk.exists(f"{path}{NEW}"):
+        return
+    folder, name = os.path.split(path)
+    for found in names(folder, f"{name}{NEW}"):
+        leftover = os.path.join(folder, found)
+        facts = signature(leftover)
+        try:
+            data, stat = read(leftover, most=most)
+        except OSError as error:
+            errors.reraise_interrupt(error)
+            continue
+        mine = [each[0] for each in (_ourselves(), owner) if each]
+        is_ours = _NUMBERED.fullmatch(found, len(name)) and stat.links == 1
+        is_ours = is_ours and (stat.owner is None or stat.owner[0] in mine)
+        if is_ours and stat.size == len(data) and is_known(data) and facts == signature(leftover):
+            remove_quietly(leftover)
 
 
 def take_unflushed() -> dict[str, str]:
@@ -575,10 +638,10 @@ def _create_beside(path: str, mode: int) -> tuple[FileIO, str]:
     """Create a file that is to replace `path`. Return it and its name.
 
     An interrupted write may have left such a file. It may as well belong to somebody else, so a
-    name that is taken is not used.
+    name that is taken is not used. `remove_leftovers` removes what is safe to remove.
     """
     for count in range(1, _NAMES):
-        name = f"{path}.new" if count == 1 else f"{path}.new{count}"
+        name = f"{path}{NEW}" if count == 1 else f"{path}{NEW}{count}"
         try:
             return disk.create(name, mode), name
         except FileExistsError as error:

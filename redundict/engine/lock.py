@@ -505,17 +505,29 @@ def _file_lock_class() -> Any:
 
 
 def _give(fd: int, owner: tuple[int, int], mode: int | None) -> None:
-    """Set owner and mode of a file, if the system allows it."""
+    """Set owner and mode of a file, or only group and mode, if the system allows it."""
     if not hasattr(os, "fchown"):
         return
     found = os.fstat(fd)
+    if owner != (found.st_uid, found.st_gid) and not _give_away(fd, *owner):
+        mode = None if mode is None else files.without_group(mode)
     try:
-        if owner != (found.st_uid, found.st_gid):
-            os.fchown(fd, *owner)
         if mode is not None and mode | 0o600 != stat.S_IMODE(found.st_mode):
             os.fchmod(fd, mode | 0o600)
     except OSError as error:
         errors.reraise_interrupt(error)
+
+
+def _give_away(fd: int, user: int, group: int) -> bool:
+    """Set the owner of a file, or else its group. Return True if it has the group."""
+    for owner in (user, -1):
+        try:
+            os.fchown(fd, owner, group)
+        except OSError as error:
+            errors.reraise_interrupt(error)
+        else:
+            return True
+    return False
 
 
 def _named(found: Noted) -> dict[str, object]:

@@ -153,7 +153,7 @@ def claimed(layout: Layout, copies: Copies | None, newest: Trailer) -> Layout:
     return replace(layout, folders=fitting.folders, keep=fitting.keep, history=fitting.history)
 
 
-def write(layout: Layout) -> None:
+def write(layout: Layout, survivor: Slot | None = None, mode: int | None = None) -> None:
     """Write the list of the copies into each folder that is not away, if it is not there yet.
 
     The list beside the path comes last. If it is there, the store was created as a whole. The
@@ -161,6 +161,9 @@ def write(layout: Layout) -> None:
 
     Args:
         layout: The layout, with a given list of folders.
+        survivor: The newest generation. A new list gets the owner and the permission bits of its
+            file.
+        mode: The permission bits. None takes those of the survivor.
 
     Raises:
         StorageError: If a list cannot be written, or its name belongs to a link, a folder or a
@@ -169,15 +172,21 @@ def write(layout: Layout) -> None:
     """
     folders = [os.path.realpath(folder) for folder in layout.folders]
     here = os.path.dirname(layout.path)
+    mode_if_new, owner = (survivor.mode, survivor.owner) if survivor else (None, None)
+    facts = {"mode": mode, "mode_if_new": mode_if_new}
     for copy, folder in sorted(enumerate(layout.folders), key=lambda place: place[1] == here):
         path = os.path.join(folder, f"{layout.name}.copies")
         content = encode(folders, folders[copy])
         if copy in layout.away:
             continue
         try:
-            if files.exists(path) and files.read(path, most=_MOST).data == content:
-                continue
-            files.overwrite(path, content, afresh=True)
+            if files.exists(path):
+                data, stat = files.read(path, most=_MOST)
+                is_wider = mode is not None and stat.owner and stat.mode & ~mode
+                if data == content and not is_wider:
+                    continue
+            files.remove_leftovers(path, content.startswith, most=_MOST, owner=owner)
+            files.overwrite(path, content, **facts, owner_if_new=owner, afresh=True)
         except OSError as error:
             errors.reraise_interrupt(error)
             if error.errno not in files.READ_ONLY:

@@ -128,8 +128,12 @@ class Store:
                     lock.take_again()
                     self._ledger.distrust_all()
                     self._continues = False
+                    self._give(lock)
         else:
             self._lock_all(timeout)
+            for lock in self._held if self._ledger.slots else ():
+                if lock.has_created:
+                    self._give(lock)
             settled = self.lock.settled.removesuffix(NEW_BRANCH)
             if self._ledger.slots and settled != self._ledger.note():
                 self._ledger.distrust_all()
@@ -153,6 +157,11 @@ class Store:
         settled = {lock.settled for lock in held}
         self.lock.settled = settled.pop() if len(settled) == 1 else ""
         self.lock.noted = max(lock.noted for lock in held)
+
+    def _give(self, lock: WriterLock) -> None:
+        """Give a lock file that this store created the owner and the mode of the slots."""
+        if survivor := self._ledger.survivor():
+            lock.give_to(survivor.owner, survivor.mode)
 
     def read(self, generation: int | None = None, *, anew: bool = False) -> Loaded:
         """Load the newest generation, or `generation`; change nothing.
@@ -207,13 +216,15 @@ class Store:
                     self._ledger.verify(slot)
             found = replace(found, slots=tuple(self._ledger.slots.values()))
             self._continues = self._ledger.trust_lock_note(self.lock.settled)
-            if self.lock.has_created and found.survivor:
-                self.lock.give_to(found.survivor.owner, found.survivor.mode)
+            if survivor := found.survivor:
+                for lock in self._held:
+                    if lock.has_created:
+                        lock.give_to(survivor.owner, survivor.mode)
             self._number = max(self._number, found.generation, found.noted.generation)
             if not slots.are_in_order(found.slots):
                 healed = self._heal(found)
             if self.layout.listed:
-                places.write(self.layout)
+                places.write(self.layout, found.survivor, self._ledger.mode)
         self._stand_on(found)  # law 14: nothing raises from here on
         return found, healed
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -21,6 +21,7 @@ from redundict.errors import Fault
 from . import files, slots, survey, trailer
 from .files import Failures
 from .ledger import Ledger
+from .lineage import NO_BRANCH
 from .slots import Slot, SlotState
 from .trailer import Trailer
 
@@ -81,6 +82,8 @@ def write(
         if keep_old:  # also if this write fails
             ledger.evidence.add(slot.path)
         is_new = afresh or keep_old or survivor is None
+        if is_new or slot.links > 1:
+            remove_leftovers(slot.path, ledger.slots.values(), survivor)
         facts = ledger.mode, mode_if_new, owner, slot.durable, is_new, keep_old
         writing.append(files.Overwriting(slot.path, parts, *facts))
         ledger.put(slots.unfinished(slot))
@@ -95,6 +98,54 @@ def write(
             ledger.put(slots.written(slot, sealed, mode_if_new))
             ledger.evidence.discard(slot.path)
     return failures
+
+
+def remove_leftovers(path: str, known: Iterable[Slot], survivor: Slot | None) -> None:
+    """Remove what killed writers left beside a slot, if it holds nothing that is not known.
+
+    A leftover is removed if its bytes are the beginning of a slot that verifies, or if it is a
+    whole slot from which the survivor grew. Anything else may belong to somebody, and stays: also
+    the torn rest of a generation that was never committed, because nothing proves what it is.
+
+    Args:
+        path: The path of the slot.
+        known: The slots of the store. Those that verify count.
+        survivor: The newest generation that verifies; None if there is none.
+
+    """
+    if not files.exists(f"{path}{files.NEW}"):
+        return
+    sound = [slot for slot in known if slot.sound]
+    sizes = [facts[2] for slot in sound if (facts := files.signature(slot.path))]
+
+    def is_known(data: bytes) -> bool:
+        is_part = bool(data) and any(_begins(slot, data) for slot in sound)
+        return is_part or _is_superseded(data, survivor)
+
+    owner = survivor.owner if survivor else None
+    files.remove_leftovers(path, is_known, most=max(sizes, default=0) + 1, owner=owner)
+
+
+def _begins(slot: Slot, data: bytes) -> bool:
+    """Return True if a slot verifies and begins with some bytes."""
+    try:
+        return survey.content_of(slot).startswith(data)
+    except trailer.TrailerError:
+        return False
+    except OSError as error:
+        errors.reraise_interrupt(error)
+        return False
+
+
+def _is_superseded(data: bytes, survivor: Slot | None) -> bool:
+    """Return True if some bytes are a whole slot from which the survivor grew."""
+    try:
+        found = trailer.verify(data).trailer
+    except (trailer.TrailerError, trailer.NewerVersion):
+        return False
+    if survivor is None or NO_BRANCH in (found.line.branch, survivor.line.branch):
+        return False
+    return survivor.line.covers(survivor.generation, found.line, found.generation)
 
 
 def thin_out_aside(path: str) -> None:
@@ -160,6 +211,8 @@ def make_durable(ledger: Ledger) -> Slot | None:
 
 def _rewrite(ledger: Ledger, slot: Slot) -> Failures:
     """Write the bytes of a slot onto themselves, and flush them."""
+    if slot.links > 1:
+        remove_leftovers(slot.path, [slot], slot)
     try:
         files.overwrite(slot.path, survey.content_of(slot))
     except trailer.TrailerError as error:
