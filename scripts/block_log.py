@@ -38,11 +38,19 @@ def run(*command: str) -> str:
     return done.stdout.strip()
 
 
+def flush_of(base: int) -> Entry:
+    """Return the entry of a flush of the device whose offsets begin at `base`."""
+    return FLUSH[0] - base, FLUSH[1]
+
+
 class BlockLog:
     """A context in which `device` is a block device over the file `image`, and `log` its log.
 
     A flush takes `flush_seconds`, as it does on a medium that is slower than a file, or
     `idle_seconds` if nothing was written since the last one. With `keep` False, nothing is logged.
+
+    Several devices may share one `log`, so that the order of all writes is known. Then each has a
+    `base` of its own, which is added to the offsets of its writes; `flush_of(base)` is its flush.
     """
 
     def __init__(
@@ -53,8 +61,11 @@ class BlockLog:
         idle_seconds: float = 0.0,
         *,
         keep: bool = True,
+        log: list[Entry] | None = None,
+        base: int = 0,
     ) -> None:
-        self.log: list[Entry] = []
+        self.log: list[Entry] = [] if log is None else log
+        self._base = base
         self._keep = keep
         self._flush_seconds = {True: flush_seconds, False: idle_seconds}
         self._is_dirty = False
@@ -115,7 +126,7 @@ class BlockLog:
             os.pwrite(self._image, data, offset)
             self._is_dirty = True
             if self._keep:
-                self.log.append((offset, data))
+                self.log.append((self._base + offset, data))
             return struct.pack("<II", size, 0)
         if opcode == _READ:
             _, offset, size = struct.unpack_from("<QQI", body)
@@ -124,7 +135,7 @@ class BlockLog:
             time.sleep(self._flush_seconds[self._is_dirty])
             self._is_dirty = False
             if self._keep:
-                self.log.append(FLUSH)
+                self.log.append(flush_of(self._base))
             return b""
         if opcode == _INIT:
             _, minor, readahead = struct.unpack_from("<III", body)

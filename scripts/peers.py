@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Final
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 KEEP: Final = 2  #: Generations that redundict keeps: the fewest, so the harshest test.
+TWO_DISKS: Final = "two disks: "  #: Before the name of a program.
 State = dict[str, Any]
 
 
@@ -62,11 +63,12 @@ class Redundict(Program):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.redundict = importlib.import_module("redundict")
+        self.options: dict[str, Any] = {"keep": KEEP}
         self.opened: Any = None
 
     def save(self, state: State) -> None:
         if self.opened is None:
-            self.opened = self.redundict.open(self.path, keep=KEEP)
+            self.opened = self.redundict.open(self.path, **self.options)
         self.opened.clear()
         self.opened.update(state)
         self.opened.sync()
@@ -74,7 +76,7 @@ class Redundict(Program):
     def load(self) -> State:
         warnings.simplefilter("ignore")  # what it warns of is in `recovery`
         try:
-            with self.redundict.open(self.path, "w", keep=KEEP) as opened:
+            with self.redundict.open(self.path, "w", **self.options) as opened:
                 self.said_so = opened.recovery is not None and opened.recovery.newest_lost
                 return dict(opened)
         except self.redundict.NotFoundError:
@@ -96,6 +98,24 @@ class Unsynced(Redundict):
 
     def load(self) -> State:
         return Redundict(self.path).load()
+
+
+class TwoDisks(Redundict):
+    """redundict with a copy on each of two disks, whose folders lie beside each other."""
+
+    folders: ClassVar[tuple[str, str]] = ("first", "second")
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        beside = Path(path).parents[1]
+        self.options["copies"] = [str(beside / folder) for folder in self.folders]
+
+
+class UnsyncedTwoDisks(TwoDisks, Unsynced):
+    """The same without its flushes."""
+
+    def load(self) -> State:
+        return TwoDisks(self.path).load()
 
 
 class Recipe(Program):
@@ -271,6 +291,13 @@ PROGRAMS: dict[str, type[Program]] = {
 }
 
 
+#: These need two file systems: see `powercut_disks.py`.
+ON_TWO_DISKS: dict[str, type[Program]] = {
+    "redundict": TwoDisks,
+    "redundict, unsynced": UnsyncedTwoDisks,
+}
+
+
 def sync_directory(path: str) -> None:
     """Make the names beside a file durable."""
     fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
@@ -280,6 +307,12 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
+def program_of(name: str, path: str) -> Program:
+    """Return a program; `two disks: NAME` has a copy on each of two disks."""
+    kinds = ON_TWO_DISKS if name.startswith(TWO_DISKS) else PROGRAMS
+    return kinds[name.removeprefix(TWO_DISKS)](path)
+
+
 def found(name: str, path: str) -> str:
     """Load, and say what was found.
 
@@ -287,11 +320,12 @@ def found(name: str, path: str) -> str:
     or `error ...`.
     """
     try:
-        program = PROGRAMS[name](path)
+        program = program_of(name, path)
         state = program.load()
     except Exception as error:  # noqa: BLE001 - whatever a peer raises is what is measured
         base = importlib.import_module("redundict").RedundictError
-        kind = "error" if name != "redundict" or isinstance(error, base) else "untyped"
+        is_typed = not name.endswith("redundict") or isinstance(error, base)
+        kind = "error" if is_typed else "untyped"
         return f"{kind} {type(error).__name__}: {error}".replace("\n", " ")
     if not state:
         return "generation 0"
@@ -308,7 +342,7 @@ def main() -> None:
             name, path = line.rstrip("\n").split("\t")
             print(found(name, path), flush=True)
         return
-    program = PROGRAMS[sys.argv[2]](sys.argv[3])
+    program = program_of(sys.argv[2], sys.argv[3])
     for line in sys.stdin:
         try:
             program.save(content(int(line)))
