@@ -253,8 +253,9 @@ def _advice(
         return links, command_line("redundict", "check", real)
     if state is StoreState.DEGRADED:
         if strange := _listed(flaw for flaw in found if flaw.fault is Fault.DIVERGED):
-            why = f"It did not grow from what {strange} hold, as if half of a backup was restored"
-            return f"{loads[0].upper()}{loads[1:]}. {why}; a repair puts that aside.", repair
+            doubt = f"It did not grow from the content of {strange}."
+            why = "Was half of a backup restored? A repair puts that aside."
+            return f"G{loads[1:]}. {doubt} {why}{edit}", repair
         joined = any(flaw.fault is Fault.LINKED for flaw in found)
         link = " A repair gives each slot a file of its own." if joined else ""
         return f"Nothing is lost: {loads}. Some redundancy is gone.{edit}{link}", repair

@@ -210,7 +210,7 @@ def test_a_repair_of_half_a_backup_ends(half_restored: str) -> None:
     brought = [damage.read(f"{half_restored}.{slot}") for slot in ("a0", "b0")]
     report = redundict.check(half_restored)
     assert report.state is StoreState.DEGRADED
-    assert "as if half of a backup was restored" in report.status
+    assert "Was half of a backup restored?" in report.status
     done = redundict.repair(half_restored)
     assert (done.report.state, aside(half_restored)) == (StoreState.HEALTHY, brought)
     assert redundict.load(half_restored) == {"n": 6}
@@ -252,3 +252,15 @@ def test_a_rollback_takes_what_was_restored_on_purpose(half_restored: str) -> No
     assert redundict.rollback(half_restored, to=3) > 6
     assert redundict.load(half_restored) == {"n": 3}
     assert redundict.check(half_restored).state is StoreState.HEALTHY
+
+
+def test_an_edit_of_both_copies_is_rolled_back_and_put_aside(store: str) -> None:
+    """The generation before loads, check says where the edit is, and a repair keeps it."""
+    edited = [edit(f"{store}.{copy}1", b"dark", b"blue") for copy in "ab"]
+    report = redundict.check(store)
+    assert report.state is StoreState.ROLLED_BACK
+    assert "The edit in state.json.a1 and state.json.b1 does not load" in report.status
+    assert "The lock file names generation 2, which copies a and b held" in report.status
+    assert redundict.repair(store).report.state is StoreState.HEALTHY
+    assert aside(store) == edited
+    assert redundict.load(store) == {"theme": "light"}

@@ -358,3 +358,12 @@ def test_a_lock_whose_group_cannot_be_set_is_not_open_to_another(
     monkeypatch.setattr(os, "fchown", refuse)
     redundict.open(users, keep=2).close()
     assert permissions(Path(f"{users}.lock")) == (os.geteuid(), os.getegid(), 0o600)
+
+
+def test_a_lock_with_a_mode_gets_no_wider_bits_of_the_slots(path: str) -> None:
+    """The caller's mode wins, as for slots."""
+    with redundict.open(path, mode=0o644) as state:
+        state["n"] = 1
+    os.unlink(f"{path}.lock")
+    with redundict.open(path, mode=0o600):
+        assert permissions(Path(f"{path}.lock"))[2] == 0o600

@@ -113,7 +113,8 @@ def test_what_is_no_file_at_the_path_is_refused(
 def write_plain(path: str, state: object, seconds: float) -> None:
     """Write the recipe's file, some seconds after the newest slot."""
     Path(path).write_text(json.dumps(state))
-    later = os.stat(f"{path}.a0").st_mtime + seconds
+    slots = Path(path).parent.glob(f"{Path(path).name}.[ab]?")
+    later = max(slot.stat().st_mtime for slot in slots) + seconds
     os.utime(path, (later, later))
 
 

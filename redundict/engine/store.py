@@ -161,7 +161,8 @@ class Store:
     def _give(self, lock: WriterLock) -> None:
         """Give a lock file that this store created the owner and the mode of the slots."""
         if survivor := self._ledger.survivor():
-            lock.give_to(survivor.owner, survivor.mode)
+            mode = self._ledger.mode
+            lock.give_to(survivor.owner, survivor.mode if mode is None else mode)
 
     def read(self, generation: int | None = None, *, anew: bool = False) -> Loaded:
         """Load the newest generation, or `generation`; change nothing.
@@ -216,10 +217,9 @@ class Store:
                     self._ledger.verify(slot)
             found = replace(found, slots=tuple(self._ledger.slots.values()))
             self._continues = self._ledger.trust_lock_note(self.lock.settled)
-            if survivor := found.survivor:
-                for lock in self._held:
-                    if lock.has_created:
-                        lock.give_to(survivor.owner, survivor.mode)
+            for lock in self._held:
+                if lock.has_created:
+                    self._give(lock)
             self._number = max(self._number, found.generation, found.noted.generation)
             if not slots.are_in_order(found.slots):
                 healed = self._heal(found)
