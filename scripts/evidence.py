@@ -27,6 +27,7 @@ import inject
 import interrupts
 import kill
 import powercut
+import powercut_disks
 import pytest
 from peers import PROGRAMS
 from rich.console import Console
@@ -36,6 +37,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[1]
 KILLS: Final = 5_000
 INPUTS: Final = 2_000_000
 CUTS: Final = 500  #: Per program and file system.
+CUTS_OF_TWO: Final = 700  #: Of a store on two disks, per file system.
 REFUSALS: Final = 0.25  #: The part of all calls and errors that strace refuses.
 HISTORIES: Final = 2_500  #: Of copies that come and go, for each kind; there are 48 kinds.
 TESTS: Final = 65  #: Enumerations and mutants, for the bar.
@@ -154,9 +156,12 @@ def main() -> int:
             found = powercut.run(
                 programs, systems, states, seed=args.seed, tick=bar("power cuts", total)
             )
-    if found:
-        cuts = found["redundict"]
-        rows.append(("power cuts on file systems", cuts.total(), cuts.total() - cuts["kept"]))
+            cuts = found["redundict"]
+            rows.append(("power cuts on file systems", cuts.total(), cuts.total() - cuts["kept"]))
+            states = max(1, int(CUTS_OF_TWO * args.scale))
+            tick = bar("power cuts of two disks", len(systems) * states)
+            cuts = powercut_disks.run(states, seed=args.seed, tick=tick)
+            rows.append(("power cuts of two disks", cuts.total(), cuts.total() - cuts["kept"]))
     print(f"Python {platform.python_version()}, {platform.platform()}\n\n{table(rows)}\n")
     if found:
         print(f"{powercut.table(found)}\n")

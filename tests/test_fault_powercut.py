@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bitrot
 import powercut
+import powercut_disks
 import pytest
 
 pytestmark = [
@@ -42,6 +43,21 @@ def test_the_harness_sees_what_is_not_synced(file_system: str, program: str) -> 
     """The same cuts make programs lose data that do not sync, redundict without its syncs too."""
     with contextlib.closing(powercut.trial(program, file_system, 20, SEED)) as judged:
         assert any(verdict in powercut.VERDICTS for verdict, _ in judged)  # the first is enough
+
+
+def test_redundict_on_two_disks_loses_nothing(file_system: str) -> None:
+    """One of the disks comes and goes, and after the cut any of them may be there."""
+    judged = list(powercut_disks.trial("redundict", file_system, 20, SEED))
+    assert len(judged) == 20
+    assert [facts for verdict, facts in judged if verdict != "kept"] == []
+
+
+def test_the_harness_of_two_disks_sees_what_is_not_synced(file_system: str) -> None:
+    """The same cuts make redundict without its syncs lose data."""
+    with contextlib.closing(
+        powercut_disks.trial("redundict, unsynced", file_system, 20, 1)
+    ) as judged:
+        assert any(verdict in powercut.VERDICTS for verdict, _ in judged)
 
 
 @pytest.mark.parametrize(
