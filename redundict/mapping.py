@@ -404,7 +404,8 @@ class RedunDict(Backgrounded, lifetime.Mortal, dict[K, V]):
         with self._turn:
             is_due = encoded.order > self._committed
             if is_due and self._options.shared:  # unchanged: the commits of others do not matter
-                is_due = not self._store.is_committed(encoded.payload, self.format)
+                is_unchanged = self._store.is_committed(encoded.payload, self.format)
+                is_due = not (is_unchanged and self._store.is_kept())
             if is_due:
                 try:
                     self._store.acquire(self._options.timeout)

@@ -64,6 +64,10 @@ class Stored(Protocol):
         """Return True if every copy of the newest generation is known to be durable."""
         ...
 
+    def is_kept(self) -> bool:
+        """Return True if no slot lost the newest generation, or a newer one was committed."""
+        ...
+
     def forget_content(self) -> None:
         """Make the next commit write its payload even if it is unchanged."""
 

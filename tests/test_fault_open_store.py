@@ -58,6 +58,26 @@ def test_files_that_were_deleted_are_written_again(
 
 @pytest.mark.parametrize("call", ["sync", "close"])
 @pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize("ending", ["", ".lock", ".a?", ".b?", ".?1"])
+def test_files_of_a_shared_store_that_were_deleted_are_written_again(
+    path: str, call: str, changed: bool, ending: str
+) -> None:
+    """It is not locked between two commits, and yet an unchanged `sync` looks at its files."""
+    state = redundict.open(path, keep=2, shared=True)
+    for state["n"] in (1, 2):
+        state.sync()
+    remove_all(state, ending)
+    if changed:
+        state["more"] = 1
+    getattr(state, call)()
+    assert redundict.load(path) == {"n": 2} | ({"more": 1} if changed else {})
+    newest = redundict.check(path).generations[0]
+    assert {slot.letter for slot in newest.slots} == {"a", "b"}
+    state.close()
+
+
+@pytest.mark.parametrize("call", ["sync", "close"])
+@pytest.mark.parametrize("changed", [False, True])
 @pytest.mark.parametrize("instead", ["nothing", "empty", "copy", "link"])
 def test_a_folder_that_is_another_one_is_not_written(
     opened: redundict.RedunDict, tmp_path: Path, call: str, changed: bool, instead: str

@@ -171,7 +171,11 @@ class Ledger:
         survivor = self.survivor()
         if survivor is None or not self.is_complete(survivor):
             return False
-        for slot in self.at(survivor.index):
+        return self.are_there(self.at(survivor.index))
+
+    def are_there(self, known: Iterable[Slot]) -> bool:
+        """Return True if each of these slots is as it was last known to be (law 5)."""
+        for slot in known:
             found = files.signature(slot.path)
             if found is None or found != self.signatures.get(slot.path):
                 if found is None or not survey.is_as_known(slot):

@@ -434,6 +434,16 @@ class Store:
         """Return True if every copy of the newest generation is known to be durable."""
         return self._ledger.is_complete(self._ledger.survivor())
 
+    def is_kept(self) -> bool:
+        """Return True if no slot lost the newest generation, or a newer one was committed (law 5).
+
+        This takes no lock.
+        """
+        if self._ledger.are_there(self._ledger.holders(self._ledger.survivor())):
+            return True
+        claim = newest.newest_claim(self.layout)
+        return claim is not None and claim.generation > self.generation
+
     def forget_content(self) -> None:
         """Make the next commit write its payload even if it is unchanged."""
         self._committed = None
