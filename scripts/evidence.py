@@ -55,6 +55,8 @@ class Tally:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count one phase of a test."""
         self.failed += report.failed
+        if report.failed:
+            print(f"{report.nodeid}: {report.longreprtext}", file=sys.stderr)
         if report.when == "call":
             self.passed += report.passed
             self.states += sum(int(str(v)) for k, v in report.user_properties if k == "states")

@@ -203,3 +203,14 @@ def test_a_copy_is_no_part_of_the_line_because_another_holds_a_remnant_of_it() -
     held = parted[1:], line[2:], [parted[2], parted[3], *line[4:]]
     found = [g.as_slot(copy, i, 0) for copy in range(3) for i, g in enumerate(held[copy])]
     assert {slot.path for slot in slots.strange(found)} == {"s.a0", "s.a1", "s.a2", "s.c0", "s.c1"}
+
+
+def test_a_copy_that_was_written_against_expectation_is_recognised_later() -> None:
+    """It could not be healed, got the generation all the same, and then its disk went away."""
+    line, number = Line(X), 2
+    line = lineage.following(line, number, branch=Y, goes_on=False, without="b")
+    held = Head(3, "d3", line)
+    for number in range(3, 12):
+        branch = f"{number:08x}"
+        line = lineage.following(line, number, branch=branch, goes_on=False, without="b")
+    assert lineage.judge({0: Head(12, "d12", line), 1: held}).parted == frozenset()

@@ -50,8 +50,9 @@ class Line:
         branch: The branch of the generation, 8 hex digits.
         without: The letters of the copies that it was not written for.
         forks: The last generations of the branches before it, the newest first.
-        away: For a copy that is away, the points from which it can be recognised, by its letter.
-            The first one is the generation at which it was last whole.
+        away: For a copy that is away, the points from which it can be recognised, by its letter:
+            the generation at which it was last whole, the fork before that, and the first fork
+            after it.
 
     """
 
@@ -165,6 +166,8 @@ def following(
     for letter in without:
         if letter not in away or letter not in before.without:
             away[letter] = _unique(*away.get(letter, ())[:1], *here)
+        elif not goes_on:  # it may have got the survivor all the same
+            away[letter] = _unique(*away[letter], here[0])
     for letter in confirmed:
         away.pop(letter, None)
     forks = before.forks if goes_on else (here[0], *before.forks)[:FORKS]
